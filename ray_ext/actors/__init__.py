@@ -1,0 +1,1 @@
+"""The Ray actors (registry, host) and what they are thin shells around."""

@@ -1,0 +1,275 @@
+"""The host actor: owns one instance, named ``host/<id>/<generation>``.
+
+A thin shell. The data methods (``exchange``, ``invoke``) run in the default concurrency group, whose event loop also
+carries the guest; the control methods run in a group of their own and hand over to that loop, so that they never wait
+behind calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import ray
+
+from ray_ext.actors.names import CONTROL
+from ray_ext.actors.instance import Instance
+from ray_ext.actors.spec import Exit, InstanceSpec, InstanceStatus
+from ray_ext.errors import ExtensionCrashed, RayExtError
+from ray_ext.routing.channel import RETENTION_S, Channel
+from ray_ext.routing.ledger import failure_body
+from ray_ext.wire import values
+from ray_ext.wire.exchange import (
+    FAILED,
+    GONE,
+    OK,
+    CallItem,
+    ReplyItem,
+    decode_call,
+    decode_exchange,
+    encode_exchange_part,
+)
+from ray_ext.wire.messages import ExportedMethod, decode_error
+
+__all__ = ["MAX_CONCURRENCY", "Host", "Reply"]
+
+#: Ray admits this many calls at once; above the ledger's own limit, so that overload is answered and not queued.
+MAX_CONCURRENCY = 10_000
+#: How long an exchange waits for a reply before it returns empty, in seconds.
+_POLL_S = 20.0
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _control(method: F) -> F:
+    """Put an actor's method into the control concurrency group."""
+    marked: F = ray.method(concurrency_group=CONTROL)(method)
+    return marked
+
+
+class Reply:
+    """What ``.remote()`` returns: it decodes itself where it is unpickled, so that ``ray.get`` yields the value."""
+
+    __slots__ = ("_body", "_encoding")
+
+    def __init__(self, body: bytes, encoding: int) -> None:
+        self._body = body
+        self._encoding = encoding
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes, int]]:
+        return values.decode_value, (self._body, self._encoding)
+
+
+class Host:
+    """The actor class; :func:`ray.remote` is applied by the registry, which also declares its resources."""
+
+    def __init__(self, spec: InstanceSpec) -> None:
+        self._spec = spec
+        self._instance: Instance | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channels: dict[bytes, _LiveChannel] = {}
+
+    async def open(self) -> list[ExportedMethod]:
+        """Start the instance; returns what it exports. Called once, first."""
+        self._loop = asyncio.get_running_loop()
+        _set_title(f"ray_ext {self._spec.metadata.id} {self._spec.metadata.version} #{self._spec.generation}")
+        self._instance = instance = Instance(self._spec)
+        await instance.start()
+        self._loop.call_later(RETENTION_S, self._drop_idle_channels)
+        gc.collect()
+        gc.freeze()
+        return list(instance.methods.values())
+
+    # ---- data
+
+    async def exchange(self, channel: bytes, payload: bytes) -> bytes:
+        """One exchange of a channel: takes calls in, waits until something is ready, returns it."""
+        live = self._channels.get(channel)
+        if live is None:
+            assert self._instance is not None
+            live = self._channels[channel] = _LiveChannel(self._instance)
+        return await live.exchange(payload)
+
+    async def invoke(self, payload: bytes) -> Reply:
+        """One call by ``.remote()``: an encoded :class:`CallItem`, as one argument because each costs Ray time."""
+        return await self._invoke(decode_call(payload))
+
+    async def _invoke(self, call: CallItem) -> Reply:
+        instance = self._instance
+        assert instance is not None
+        if instance.exit.done():
+            raise _gone(instance)
+        outcome: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        entry = instance.submit(call.method, call.timeout_s, call.encoding, call.body, partial(_resolve, outcome))
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            instance.cancel(entry)
+            raise
+
+    async def invoke_with_refs(self, payload: bytes, places: list[int | str], *resolved: Any) -> Reply:
+        """The same where some arguments are ObjectRefs, which Ray has resolved into ``resolved``."""
+        call = decode_call(payload)
+        args, kwargs = values.decode_value(call.body, call.encoding)
+        for place, value in zip(places, resolved, strict=True):
+            if isinstance(place, int):
+                args[place] = value
+            else:
+                kwargs[place] = value
+        pickler = ray.cloudpickle.dumps if self._spec.is_trusted else None
+        encoding, body = values.encode_arguments(tuple(args), kwargs, pickler=pickler)
+        return await self._invoke(CallItem(0, call.method, call.timeout_s, encoding, body))
+
+    # ---- control
+
+    @_control
+    async def status(self) -> InstanceStatus:
+        """The instance's figures."""
+        return await self._on_data_loop(self._status)
+
+    @_control
+    async def wait_exit(self) -> Exit:
+        """Returns when the guest is gone, with the reason."""
+        return await self._on_data_loop(self._wait_exit)
+
+    @_control
+    async def stop(self, grace_s: float) -> Exit:
+        """End the instance in order."""
+        return await self._on_data_loop(partial(self._stop, grace_s))
+
+    @_control
+    async def ping(self) -> list[ExportedMethod] | None:
+        """What the instance exports; None while it is not loaded."""
+        instance = self._instance
+        return list(instance.methods.values()) if instance is not None and instance.methods else None
+
+    async def _on_data_loop(self, work: Callable[[], Awaitable[T]]) -> T:
+        loop = self._loop
+        if loop is None:
+            raise ExtensionCrashed("the host has not started its instance", where=self._spec.metadata.id)
+
+        async def run() -> T:
+            return await work()
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), loop))
+
+    async def _status(self) -> InstanceStatus:
+        assert self._instance is not None
+        return self._instance.status()
+
+    async def _wait_exit(self) -> Exit:
+        assert self._instance is not None
+        return await asyncio.shield(self._instance.exit)
+
+    async def _stop(self, grace_s: float) -> Exit:
+        assert self._instance is not None
+        return await self._instance.stop(grace_s)
+
+    def _drop_idle_channels(self) -> None:
+        assert self._loop is not None
+        now = self._loop.time()
+        for key, live in list(self._channels.items()):
+            if now - live.state.last_used > RETENTION_S and not live.state.pending:
+                del self._channels[key]
+        self._loop.call_later(RETENTION_S / 4, self._drop_idle_channels)
+
+
+class _LiveChannel:
+    """A channel with its parked exchange."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._loop = asyncio.get_running_loop()
+        self.state = Channel(self._loop.time())
+        self._parked: asyncio.Future[None] | None = None
+        self._is_release_due = False
+
+    async def exchange(self, payload: bytes) -> bytes:
+        exchange = decode_exchange(payload)
+        state = self.state
+        state.last_used = self._loop.time()
+        if state.admits(exchange.number, is_recovering=exchange.is_recovering):
+            for number in exchange.received:
+                state.acknowledge(number)
+            if exchange.is_recovering:
+                state.recover()
+            for call_id in exchange.cancels:
+                sequence = state.pending.get(call_id)
+                if sequence is not None:
+                    self._instance.cancel_sequence(sequence)
+            for item in exchange.calls:
+                if state.is_new(item.id):
+                    self._accept(item)
+        if not state.has_replies and state.pending:
+            await self._park()
+        return encode_exchange_part(state.take())
+
+    def _accept(self, item: CallItem) -> None:
+        call_id = item.id
+        instance = self._instance
+        if instance.exit.done():
+            self._post(call_id, GONE, 0, b"")
+            return
+        try:
+            entry = instance.submit(item.method, item.timeout_s, item.encoding, item.body, partial(self._post, call_id))
+        except RayExtError as error:
+            self._post(call_id, FAILED, 0, failure_body(error))
+            return
+        self.state.pending[call_id] = entry.sequence
+
+    def _post(self, call_id: int, status: int, encoding: int, body: bytes) -> None:
+        self.state.post(ReplyItem(call_id, status, encoding, body))
+        if self._parked is not None and not self._is_release_due:
+            # At the end of this turn of the loop: what else is read from the guest in it comes along.
+            self._is_release_due = True
+            self._loop.call_soon(self._release)
+
+    def _release(self) -> None:
+        self._is_release_due = False
+        parked, self._parked = self._parked, None
+        if parked is not None and not parked.done():
+            parked.set_result(None)
+
+    async def _park(self) -> None:
+        self._release()
+        parked = self._parked = self._loop.create_future()
+        timer = self._loop.call_later(_POLL_S, self._release_if, parked)
+        try:
+            await parked
+        finally:
+            timer.cancel()
+
+    def _release_if(self, parked: asyncio.Future[None]) -> None:
+        if self._parked is parked:
+            self._release()
+
+
+def _resolve(outcome: asyncio.Future[Reply], status: int, encoding: int, body: bytes) -> None:
+    if outcome.done():
+        return
+    if status == OK:
+        outcome.set_result(Reply(body, encoding))
+    else:
+        outcome.set_exception(decode_error(body).to_error())
+
+
+def _gone(instance: Instance) -> ExtensionCrashed:
+    gone = instance.exit.result()
+    return ExtensionCrashed(
+        f"{instance.id} generation {instance.spec.generation} has ended ({gone.cause}); the call did not run",
+        where=instance.id,
+        fix="send it again: the next generation takes it",
+        details={"cause": gone.cause},
+    )
+
+
+def _set_title(title: str) -> None:
+    with contextlib.suppress(ImportError):
+        import setproctitle
+
+        setproctitle.setproctitle(title)

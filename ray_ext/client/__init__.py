@@ -1,0 +1,1 @@
+"""What an orchestrator uses: the runtime and handles."""

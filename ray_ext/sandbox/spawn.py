@@ -1,0 +1,233 @@
+"""Starting a guest: spawn, lock-down, verification.
+
+The kernel kills a guest when the *thread* that spawned it ends (PR_SET_PDEATHSIG). So call :func:`spawn_guest` from a
+thread that outlives the guest, such as the main thread, and never from a pool's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ray_ext.errors import IsolationUnavailable, LoadFailed
+from ray_ext.sandbox import handshake, landlock
+from ray_ext.sandbox.guest import ConfinementReport, Guest, kill_by_pidfd
+from ray_ext.sandbox.limits import THREAD_STACK_BYTES, resource_limits
+from ray_ext.sandbox.machine import Confinement, can_empty_bounding_set, require_confinement
+from ray_ext.sandbox.seccomp import compile_filter
+from ray_ext.sandbox.verify import verify_confinement
+from ray_ext.wire.pulse import PULSE_SIZE
+
+__all__ = ["START_TIMEOUT_S", "Guest", "GuestSpec", "spawn_guest"]
+
+START_TIMEOUT_S: Final = 10.0
+"""A guest starts in some 60 ms; one that takes this long hangs, or its machine does."""
+
+_BOOTSTRAP: Final = "ray_ext/sandbox/bootstrap.py"
+_STDERR_TAIL_BYTES: Final = 4096
+
+# What would change how the interpreter, the dynamic loader or malloc behave in the trusted part of a guest's life.
+_FORBIDDEN_ENVIRONMENT: Final = ("PYTHON", "LD_", "GLIBC_TUNABLES", "GCONV_PATH", "MALLOC_", "OPENSSL_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestSpec:
+    """What a guest is given.
+
+    ``layer`` comes from :func:`ray_ext.sandbox.guest_layer`. ``code_paths`` can be read by the guest; putting them on
+    ``sys.path`` is up to its main loop. ``data_dir`` can be read and written; it is created when missing, and must not
+    overlap anything readable. ``env`` is for our own variables: the extension's come after the lock-down.
+    """
+
+    extension: str
+    layer: Path
+    code_paths: tuple[Path, ...]
+    data_dir: Path
+    memory_bytes: int
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def spawn_guest(spec: GuestSpec, *, timeout_s: float = START_TIMEOUT_S) -> Guest:
+    """Start a guest and return it verified, before any code of the extension has run. Blocks for some 60 ms.
+
+    Raises IsolationUnavailable when it could not be confined, LoadFailed (``details["step"] == "spawn"``) when it did
+    not start, ValueError when the spec is wrong. No process is left behind by any of these.
+    """
+    started = time.monotonic()
+    confinement = require_confinement()
+    environment = _environment(spec)
+    spec.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    rules = landlock.path_rules(
+        confinement.landlock_abi, readable=(spec.layer, *spec.code_paths), data_dir=spec.data_dir
+    )
+    (spec.data_dir / "tmp").mkdir(exist_ok=True, mode=0o700)
+    with ExitStack() as undo:
+        birth = _Birth(spec, environment, undo)
+        policy = _policy(spec, confinement, rules, birth.process.pid)
+        deadline = started + timeout_s
+        report = birth.lock_down(policy, deadline)
+        verified = verify_confinement(birth.process.pid, extension=spec.extension, is_privileged=policy.is_privileged)
+        birth.go()
+        undo.pop_all()
+    return birth.guest(
+        ConfinementReport(
+            level=confinement.level,
+            landlock_abi=confinement.landlock_abi,
+            steps=tuple(report.steps),
+            verified=verified,
+            readable=tuple(path for path, _ in rules if path != os.fspath(spec.data_dir.resolve())),
+            writable=os.fspath(spec.data_dir.resolve()),
+            limits=policy.limits,
+            start_s=time.monotonic() - started,
+        )
+    )
+
+
+def _environment(spec: GuestSpec) -> dict[str, str]:
+    refused = sorted(name for name in spec.env if name.startswith(_FORBIDDEN_ENVIRONMENT))
+    if refused:
+        raise ValueError(f"a guest's environment must not hold {', '.join(refused)}")
+    base = {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": os.fspath(spec.data_dir),
+        "TMPDIR": os.fspath(spec.data_dir / "tmp"),
+        "USER": "guest",  # getpass.getuser would look into /etc/passwd
+        "MALLOC_ARENA_MAX": "1",
+    }
+    if "TZ" in os.environ:
+        base["TZ"] = os.environ["TZ"]
+    return base | dict(spec.env)
+
+
+def _policy(spec: GuestSpec, confinement: Confinement, rules: list[tuple[str, int]], pid: int) -> handshake.Policy:
+    return handshake.Policy(
+        extension=spec.extension,
+        parent_pid=os.getpid(),
+        is_privileged=can_empty_bounding_set(),
+        limits=resource_limits(spec.memory_bytes),
+        thread_stack_bytes=THREAD_STACK_BYTES,
+        ruleset=landlock.ruleset(confinement.landlock_abi).hex(),
+        rules=rules,
+        filter=compile_filter(confinement.machine, pid=pid).hex(),
+    )
+
+
+class _Birth:
+    """A guest on its way: its process, and everything that must go again if it does not arrive."""
+
+    def __init__(self, spec: GuestSpec, environment: Mapping[str, str], undo: ExitStack) -> None:
+        self._extension = spec.extension
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        undo.callback(self._channel.close)
+        with ExitStack() as guests_ends:
+            guests_ends.callback(theirs.close)
+            memory = os.memfd_create("ray_ext-pulse", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            guests_ends.callback(os.close, memory)
+            os.truncate(memory, PULSE_SIZE)
+            # A guest that could shrink the page would have the host's next read end in SIGBUS.
+            fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            self._pulse = mmap.mmap(memory, PULSE_SIZE)
+            undo.callback(self._pulse.close)
+            self._stdout, their_stdout = _pipe(undo, guests_ends)
+            self._stderr, their_stderr = _pipe(undo, guests_ends)
+            descriptors = (theirs.fileno(), memory)
+            self.process = subprocess.Popen(
+                _command(spec, descriptors),
+                env=dict(environment),
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                stdout=their_stdout,
+                stderr=their_stderr,
+                cwd="/",
+                umask=0o077,
+                start_new_session=True,
+            )
+            undo.callback(self.process.wait)
+            self._pidfd = os.pidfd_open(self.process.pid)
+            undo.callback(os.close, self._pidfd)
+            undo.callback(kill_by_pidfd, self._pidfd)
+
+    def lock_down(self, policy: handshake.Policy, deadline: float) -> handshake.Report:
+        """Have the guest lock itself down; ``deadline`` is on the monotonic clock."""
+        try:
+            self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
+            handshake.send_policy(self._channel, policy)
+            self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
+            answer = handshake.receive_answer(self._channel)
+        except TimeoutError:
+            raise self._load_failed("it did not answer in time") from None
+        except (EOFError, OSError, ValueError) as error:
+            raise self._load_failed(f"{error} ({self._end()})") from error
+        if isinstance(answer, handshake.Report):
+            return answer
+        if answer.is_isolation:
+            raise IsolationUnavailable(
+                f"the guest of {self._extension} could not lock itself down: step {answer.step}: {answer.cause}",
+                where=self._extension,
+                fix="see `ray-ext doctor` for what this machine can do",
+                details={"missing": [answer.step]},
+            )
+        raise self._load_failed(f"step {answer.step}: {answer.cause}")
+
+    def go(self) -> None:
+        """Let the guest's main loop begin."""
+        try:
+            handshake.send_go(self._channel)
+        except OSError as error:
+            raise self._load_failed(f"{error} ({self._end()})") from error
+        self._channel.setblocking(False)
+
+    def guest(self, report: ConfinementReport) -> Guest:
+        """The guest, which now owns all of it."""
+        return Guest(
+            process=self.process,
+            pidfd=self._pidfd,
+            channel=self._channel,
+            pulse=self._pulse,
+            stdout=self._stdout,
+            stderr=self._stderr,
+            report=report,
+        )
+
+    def _load_failed(self, cause: str) -> LoadFailed:
+        try:
+            tail = os.read(self._stderr, _STDERR_TAIL_BYTES).decode("utf-8", "backslashreplace")
+        except BlockingIOError:
+            tail = ""
+        return LoadFailed(
+            f"the guest of {self._extension} did not start: {cause}",
+            where=self._extension,
+            details={"step": "spawn", "cause": cause, "traceback": tail},
+        )
+
+    def _end(self) -> str:
+        if not select.select([self._pidfd], [], [], 1.0)[0]:
+            return "it still runs"
+        return f"exit status {self.process.wait()}"
+
+
+def _command(spec: GuestSpec, descriptors: tuple[int, ...]) -> list[str]:
+    # -S: an extension's .pth files run even under -I. Never the venv's own interpreter, whose pyvenv.cfg adds paths.
+    interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    bootstrap = os.fspath(spec.layer / _BOOTSTRAP)
+    return [interpreter, "-I", "-S", "-B", bootstrap, *map(str, descriptors), spec.extension]
+
+
+def _pipe(undo: ExitStack, guests_ends: ExitStack) -> tuple[int, int]:
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    undo.callback(os.close, ours)
+    guests_ends.callback(os.close, theirs)
+    os.set_blocking(ours, False)
+    return ours, theirs

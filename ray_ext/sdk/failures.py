@@ -1,0 +1,90 @@
+"""Turning an extension's exceptions into errors, whatever they do while they are looked at."""
+
+from __future__ import annotations
+
+import traceback
+from types import TracebackType
+
+from ray_ext.errors import ExtensionError, LoadFailed, RayExtError
+
+__all__ = ["extension_error", "load_failed", "traceback_text"]
+
+_MESSAGE_LIMIT = 4_000
+_TRACEBACK_LIMIT = 24_000
+_CHAIN_LIMIT = 5
+
+
+def extension_error(error: BaseException, method: str) -> ExtensionError:
+    """The extension's exception as an :class:`ExtensionError`; never raises."""
+    name = _type_name(error)
+    message = _message(error)
+    return ExtensionError(
+        f"{method} raised {name}: {message}" if message else f"{method} raised {name}",
+        details={"type": name, "message": message, "traceback": traceback_text(error)},
+    )
+
+
+def load_failed(error: BaseException, step: str, extension: str) -> RayExtError:
+    """A failed load as :class:`LoadFailed`; ``step`` is import, construct or on_load."""
+    name, message = _type_name(error), _message(error)
+    fixes = {
+        "import": "check the manifest's entry_point and what the code imports",
+        "construct": "the class is made without arguments: move work to on_load",
+        "on_load": "see the traceback",
+    }
+    return LoadFailed(
+        f"{extension} could not be loaded: {step} raised {name}" + (f": {message}" if message else ""),
+        fix=fixes.get(step, ""),
+        details={"step": step, "type": name, "message": message, "traceback": traceback_text(error)},
+    )
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback with its causes as text, bounded; uses no ``repr`` of the extension's objects."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    seen: set[int] = set()
+    while current is not None and id(current) not in seen and len(seen) < _CHAIN_LIMIT:
+        seen.add(id(current))
+        parts.append(_one(current))
+        cause = current.__cause__
+        if cause is None and not current.__suppress_context__:
+            cause = current.__context__
+        current = cause
+    return _cut("\nwhich came from:\n".join(parts), _TRACEBACK_LIMIT)
+
+
+def _one(error: BaseException) -> str:
+    head = f"{_type_name(error)}: {_message(error)}"
+    return "Traceback (most recent call last):\n" + _frames(error.__traceback__) + head
+
+
+def _frames(trace: TracebackType | None) -> str:
+    try:
+        return "".join(traceback.format_tb(trace, limit=-40))
+    except Exception as error:  # noqa: BLE001 - a source file may be unreadable or a __loader__ hostile: the head remains
+        return f"  (no frames: {type(error).__name__})\n"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+        if type(text) is not str:
+            text = str.__str__(text)
+        return _cut(text.encode("utf-8", "backslashreplace").decode(), _MESSAGE_LIMIT)
+    except BaseException as second:  # noqa: BLE001 - __str__ is the extension's code: even SystemExit must not get out
+        return f"(its message could not be read: {type(second).__name__})"
+
+
+def _type_name(error: BaseException) -> str:
+    cls = type(error)
+    module, name = getattr(cls, "__module__", ""), getattr(cls, "__qualname__", "?")
+    name = name if type(name) is str else "?"
+    return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"

@@ -1,0 +1,1 @@
+"""Durable state: releases, installations, generations and routes, through SQLAlchemy (SQLite by default)."""

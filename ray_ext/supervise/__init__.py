@@ -1,0 +1,1 @@
+"""Pure policies of supervision: when a successor is started. No Ray."""

@@ -1,0 +1,181 @@
+"""Frames on a stream socket: ``u32 envelope size, u32 body size`` (little endian), envelope, body.
+
+Both sizes are checked against their limits before a byte is allocated. :class:`FrameLink` is the one codec for both
+ends: it reads without copies below its buffer's size, and gathers what is sent within one turn of the event loop
+into one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+
+__all__ = ["ENVELOPE_LIMIT", "FrameError", "FrameLink", "pack_frame"]
+
+#: The largest envelope, in bytes. Error texts and log records are cut by the SDK to stay far below.
+ENVELOPE_LIMIT = 256 * 1024
+_HEADER = struct.Struct("<II")
+_HEADER_SIZE = _HEADER.size
+_BUFFER_SIZE = 256 * 1024
+
+
+class FrameError(Exception):
+    """The peer sent something that is no frame of ours."""
+
+
+def pack_frame(envelope: bytes, body: bytes = b"") -> bytes:
+    """One frame as bytes."""
+    return b"".join((_HEADER.pack(len(envelope), len(body)), envelope, body))
+
+
+class FrameLink(asyncio.BufferedProtocol):
+    """One end of a link. ``on_frame(envelope, body)`` is called per frame, ``on_close(error)`` once.
+
+    ``on_close`` receives ``None`` after an orderly end of the stream, a :class:`FrameError` when the peer broke the
+    protocol (also when ``on_frame`` raised one), and the ``OSError`` otherwise.
+    """
+
+    def __init__(
+        self,
+        on_frame: Callable[[bytes, bytes], None],
+        on_close: Callable[[Exception | None], None],
+        body_limit: int,
+        on_batch: Callable[[], None] | None = None,
+    ) -> None:
+        self._on_frame = on_frame
+        self._on_close = on_close
+        self._on_batch = on_batch
+        self.body_limit = body_limit
+        self._buffer = bytearray(_BUFFER_SIZE)
+        self._view = memoryview(self._buffer)
+        self._filled = 0
+        self._large: bytearray | None = None
+        self._large_filled = 0
+        self._large_envelope = 0
+        self._outbox: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._error: Exception | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        channel: socket.socket,
+        on_frame: Callable[[bytes, bytes], None],
+        on_close: Callable[[Exception | None], None],
+        body_limit: int,
+        on_batch: Callable[[], None] | None = None,
+    ) -> FrameLink:
+        """A link over a connected stream socket, which it owns from now on."""
+        channel.setblocking(False)
+        link = cls(on_frame, on_close, body_limit, on_batch)
+        transport, _ = await link._loop.create_unix_connection(lambda: link, sock=channel)
+        link._transport = transport
+        return link
+
+    # ---- sending
+
+    def send(self, envelope: bytes, body: bytes = b"") -> None:
+        """Queue a frame; what is queued in one turn of the loop goes out in one write. Dropped after the close."""
+        outbox = self._outbox
+        if not outbox:
+            self._loop.call_soon(self.flush)
+        outbox.append(_HEADER.pack(len(envelope), len(body)))
+        outbox.append(envelope)
+        if body:
+            outbox.append(body)
+
+    def flush(self) -> None:
+        """Write what is queued now."""
+        if self._outbox:
+            outbox, self._outbox = self._outbox, []
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.write(b"".join(outbox))
+
+    def close(self) -> None:
+        """Flush and close; ``on_close`` follows."""
+        self.flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self, error: Exception | None = None) -> None:
+        """Close at once; ``on_close`` follows with ``error``."""
+        self._error = self._error or error
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- receiving (asyncio.BufferedProtocol)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        if self._large is not None:
+            return memoryview(self._large)[self._large_filled :]
+        return self._view[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes have arrived: hand on every whole frame."""
+        try:
+            if self._large is not None:
+                self._take_large(nbytes)
+            else:
+                self._filled += nbytes
+                self._take_small()
+        except FrameError as error:
+            self.abort(error)
+            return
+        if self._on_batch is not None:
+            self._on_batch()
+
+    def _take_large(self, nbytes: int) -> None:
+        large = self._large
+        assert large is not None
+        self._large_filled += nbytes
+        if self._large_filled == len(large):
+            self._large = None
+            view = memoryview(large)
+            cut = self._large_envelope
+            self._on_frame(bytes(view[:cut]), bytes(view[cut:]))
+
+    def _take_small(self) -> None:
+        view, filled, position = self._view, self._filled, 0
+        on_frame = self._on_frame
+        while filled - position >= _HEADER_SIZE:
+            envelope_size, body_size = _HEADER.unpack_from(view, position)
+            if envelope_size > ENVELOPE_LIMIT or not envelope_size:
+                raise FrameError(f"an envelope of {envelope_size} bytes (allowed: 1 to {ENVELOPE_LIMIT})")
+            if body_size > self.body_limit:
+                raise FrameError(f"a body of {body_size} bytes (allowed: {self.body_limit})")
+            start = position + _HEADER_SIZE
+            middle = start + envelope_size
+            end = middle + body_size
+            if end <= filled:
+                on_frame(bytes(view[start:middle]), bytes(view[middle:end]))
+                position = end
+                continue
+            if end - position > _BUFFER_SIZE:
+                have = filled - start
+                self._large = bytearray(envelope_size + body_size)
+                self._large[:have] = view[start:filled]
+                self._large_filled, self._large_envelope = have, envelope_size
+                self._filled = 0
+                return
+            break
+        if position:
+            rest = filled - position
+            self._buffer[:rest] = self._buffer[position:filled]
+            filled = rest
+        self._filled = filled
+
+    def eof_received(self) -> bool:
+        """The peer has ended its side: close ours."""
+        if self._error is None and (self._filled or self._large is not None):
+            self._error = FrameError("the stream ended in the middle of a frame")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The link is gone."""
+        self._transport = None
+        self._outbox.clear()
+        self._on_close(self._error or exc)

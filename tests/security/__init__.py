@@ -1,0 +1,1 @@
+"""Attacks on real guests, and what must hold while a guest starts and dies."""
