@@ -335,7 +335,11 @@ def _subclasses(root: type[RayExtError]) -> Iterable[type[RayExtError]]:
 
 def error_classes() -> dict[str, type[RayExtError]]:
     """Every error class of the family by its code."""
-    return {cls.code: cls for cls in _subclasses(RayExtError)}
+    classes: dict[str, type[RayExtError]] = {}
+    for cls in _subclasses(RayExtError):
+        # A private subclass may share its parent's code; the parent stands for it.
+        classes.setdefault(cls.code, cls)
+    return classes
 
 
 def error_from_parts(

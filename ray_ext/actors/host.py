@@ -28,6 +28,7 @@ from ray_ext.wire.exchange import (
     GONE,
     OK,
     CallItem,
+    Exchange,
     ReplyItem,
     decode_call,
     decode_exchange,
@@ -87,13 +88,14 @@ class Host:
 
     # ---- data
 
-    async def exchange(self, channel: bytes, payload: bytes) -> bytes:
+    async def exchange(self, payload: bytes) -> bytes:
         """One exchange of a channel: takes calls in, waits until something is ready, returns it."""
-        live = self._channels.get(channel)
+        exchange = decode_exchange(payload)
+        live = self._channels.get(exchange.channel)
         if live is None:
             assert self._instance is not None
-            live = self._channels[channel] = _LiveChannel(self._instance)
-        return await live.exchange(payload)
+            live = self._channels[exchange.channel] = _LiveChannel(self._instance)
+        return await live.exchange(exchange)
 
     async def invoke(self, payload: bytes) -> Reply:
         """One call by ``.remote()``: an encoded :class:`CallItem`, as one argument because each costs Ray time."""
@@ -106,6 +108,7 @@ class Host:
             raise _gone(instance)
         outcome: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         entry = instance.submit(call.method, call.timeout_s, call.encoding, call.body, partial(_resolve, outcome))
+        instance.flush()
         try:
             return await outcome
         except asyncio.CancelledError:
@@ -189,8 +192,7 @@ class _LiveChannel:
         self._parked: asyncio.Future[None] | None = None
         self._is_release_due = False
 
-    async def exchange(self, payload: bytes) -> bytes:
-        exchange = decode_exchange(payload)
+    async def exchange(self, exchange: Exchange) -> bytes:
         state = self.state
         state.last_used = self._loop.time()
         if state.admits(exchange.number, is_recovering=exchange.is_recovering):
@@ -205,6 +207,7 @@ class _LiveChannel:
             for item in exchange.calls:
                 if state.is_new(item.id):
                     self._accept(item)
+            self._instance.flush()
         if not state.has_replies and state.pending:
             await self._park()
         return encode_exchange_part(state.take())
@@ -225,15 +228,21 @@ class _LiveChannel:
     def _post(self, call_id: int, status: int, encoding: int, body: bytes) -> None:
         self.state.post(ReplyItem(call_id, status, encoding, body))
         if self._parked is not None and not self._is_release_due:
-            # At the end of this turn of the loop: what else is read from the guest in it comes along.
+            # What the same read of the guest's socket brings comes along.
             self._is_release_due = True
-            self._loop.call_soon(self._release)
+            self._instance.after_read.append(self._release)
+            self._loop.call_soon(self._release_if_due)
 
     def _release(self) -> None:
         self._is_release_due = False
         parked, self._parked = self._parked, None
         if parked is not None and not parked.done():
             parked.set_result(None)
+
+    def _release_if_due(self) -> None:
+        # A deadline or a cancellation settles calls outside of any read.
+        if self._is_release_due:
+            self._release()
 
     async def _park(self) -> None:
         self._release()

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ray_ext.actors.guests import ConfinedGuest, GuestProcess, TrustedGuest
@@ -87,6 +88,8 @@ class Instance:
         self._exit_kind: str | None = None
         self._exit_cause = ""
         self._watching: asyncio.Task[None] | None = None
+        #: Called when everything that one read of the socket brought has been handed on.
+        self.after_read: list[Callable[[], None]] = []
 
     # ---- start
 
@@ -101,7 +104,11 @@ class Instance:
         self._guest = guest
         guest.when_dead(self._on_guest_dead)
         self._link = await FrameLink.open(
-            guest.channel, self._on_frame, self._on_close, self.ledger.limits.payload_bytes + _BODY_SLACK
+            guest.channel,
+            self._on_frame,
+            self._on_close,
+            self.ledger.limits.payload_bytes + _BODY_SLACK,
+            self._on_read,
         )
         try:
             async with asyncio.timeout(spec.load_timeout_s):
@@ -173,6 +180,11 @@ class Instance:
         link.send(encode_message(Call(entry.sequence, method, encoding)), body)
         return entry
 
+    def flush(self) -> None:
+        """Send what was submitted now, without waiting for this turn of the event loop to end."""
+        if self._link is not None:
+            self._link.flush()
+
     def cancel(self, entry: Entry) -> None:
         """End the call for its caller now, and cancel it in the guest."""
         if self.ledger.fail(entry, CallCancelled(f"{self.id}.{entry.method} was cancelled", where=self.id)):
@@ -194,6 +206,12 @@ class Instance:
     def _send(self, message: object, body: bytes = b"") -> None:
         if self._link is not None:
             self._link.send(encode_message(message), body)
+
+    def _on_read(self) -> None:
+        if self.after_read:
+            callbacks, self.after_read = self.after_read, []
+            for callback in callbacks:
+                callback()
 
     def _on_frame(self, envelope: bytes, body: bytes) -> None:
         try:
@@ -346,7 +364,7 @@ class Instance:
 
 
 def _too_late(extension: str, method: str, timeout_s: float, *, has_started: bool) -> DeadlineExceeded:
-    what = f"{extension}.{method} was not done within {max(timeout_s, 0):g} s"
+    what = f"{extension}.{method} was not done within {max(timeout_s, 0):.3g} s"
     return DeadlineExceeded(
         what if has_started else f"{what}; it had not started",
         where=extension,

@@ -18,9 +18,9 @@ __all__ = ["install_command", "list_command", "load_command", "show_command", "u
 
 
 def _connect() -> Runtime:
-    from ray_ext.client.runtime import connect
+    from ray_ext.client.runtime import connect as join_runtime
 
-    return connect(is_embedding=False)
+    return join_runtime(is_embedding=False)
 
 
 def read_json(text: str, what: str) -> Any:

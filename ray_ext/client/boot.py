@@ -10,7 +10,9 @@ import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import ray
+from ray._raylet import Config  # type: ignore[attr-defined]
 
 from ray_ext.actors.home import Home
 from ray_ext.client.record import RuntimeLock, RuntimeRecord, read_record, write_record
@@ -41,8 +43,6 @@ class Connection:
 
     def close(self) -> None:
         """End Ray if it was started here, and forget it."""
-        import ray
-
         if self.owns_ray and ray.is_initialized():
             ray.shutdown()
         if self.is_owner and self.owns_ray:
@@ -62,11 +62,6 @@ def join(home: Home) -> Connection | None:
     if record is None:
         return None
     connection = Connection(home, record.namespace)
-    _set(connection, {"RAY_AUTH_MODE": record.auth_mode})
-    if record.token_path:
-        _set(connection, {"RAY_AUTH_TOKEN_PATH": record.token_path})
-    import ray
-
     if ray.is_initialized():
         current = ray.get_runtime_context().gcs_address
         if current != record.address:
@@ -77,6 +72,7 @@ def join(home: Home) -> Connection | None:
                 details={"home": str(home.root), "pid": record.pid},
             )
         return connection
+    _authenticate(connection, record.auth_mode, record.token_path)
     try:
         ray.init(address=record.address, namespace=record.namespace, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
@@ -123,8 +119,6 @@ def start(home: Home, *, kind: str, address: str | None = None, with_dashboard: 
     try:
         dashboard = _init_ray(connection, address, with_dashboard=with_dashboard)
         _start_registry(connection)
-        import ray
-
         write_record(
             home,
             RuntimeRecord(
@@ -146,14 +140,11 @@ def start(home: Home, *, kind: str, address: str | None = None, with_dashboard: 
 
 def _init_ray(connection: Connection, address: str | None, *, with_dashboard: bool) -> str:
     home = connection.home
-    import_order_matters = "RAY_AUTH_MODE" not in os.environ and address is None
-    if import_order_matters and not _is_ray_initialized():
-        _set(connection, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(_token(home))})
+    if "RAY_AUTH_MODE" not in os.environ and address is None and not ray.is_initialized():
+        _authenticate(connection, "token", str(_token(home)))
     for name, value in _DEFAULTS.items():
         if name not in os.environ:
             _set(connection, {name: value})
-    import ray
-
     if ray.is_initialized():
         return ""
     connection.owns_ray = True
@@ -176,11 +167,13 @@ def _init_ray(connection: Connection, address: str | None, *, with_dashboard: bo
     return context.dashboard_url or ""
 
 
-def _is_ray_initialized() -> bool:
-    import sys
-
-    module: Any = sys.modules.get("ray")
-    return module is not None and bool(module.is_initialized())
+def _authenticate(connection: Connection, mode: str, token_path: str) -> None:
+    """Choose Ray's authentication for this process and its children."""
+    _set(connection, {"RAY_AUTH_MODE": mode})
+    if token_path:
+        _set(connection, {"RAY_AUTH_TOKEN_PATH": token_path})
+    # Ray reads the mode once, when it is imported; this is how ray.init() itself makes a later choice count.
+    Config.initialize("")
 
 
 def _token(home: Home) -> Path:
@@ -199,7 +192,6 @@ def _set(connection: Connection, values: dict[str, str]) -> None:
 
 
 def _start_registry(connection: Connection) -> None:
-    import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from ray_ext.actors.names import REGISTRY_NAME

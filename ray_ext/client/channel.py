@@ -68,6 +68,10 @@ class ClientChannel:
             return
         call.channel = self
         self._outbox.append(call)
+        if not self._pending and not self._outstanding:
+            # Nothing is under way that this call could share an exchange with.
+            self._flush()
+            return
         if not self._is_flush_due:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
@@ -121,11 +125,11 @@ class ClientChannel:
                 pending[call.id] = call
             items.append(CallItem(call.id, call.method, call.remaining_s, call.encoding, call.body))
         self._number += 1
-        exchange = Exchange(self._number, items, self._received, self._cancels, is_recovering)
+        exchange = Exchange(self._key, self._number, items, self._received, self._cancels, is_recovering)
         payload = encode_exchange_part(exchange)
         self._received, self._cancels = [], []
         self._outstanding += 1
-        answer: Future[Any] = self._actor.exchange.remote(self._key, payload).future()
+        answer: Future[Any] = self._actor.exchange.remote(payload).future()
         answer.add_done_callback(partial(self._hand_over, exchange))
 
     def _hand_over(self, exchange: Exchange, answer: Future[Any]) -> None:

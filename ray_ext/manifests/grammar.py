@@ -72,7 +72,7 @@ def check_id(value: str) -> str:
 def check_version(value: str) -> str:
     """A version (PEP 440), at most 100 characters; the text is kept as written."""
     try:
-        if len(value) <= 100:
+        if len(value) <= 100 and value == value.strip():
             Version(value)
             return value
     except InvalidVersion:
@@ -83,7 +83,7 @@ def check_version(value: str) -> str:
 def check_specifier(value: str) -> str:
     """A set of version specifiers (PEP 440); empty means any version."""
     try:
-        if len(value) <= 200:
+        if len(value) <= 200 and value.isprintable():
             SpecifierSet(value)
             return value
     except InvalidSpecifier:
@@ -100,14 +100,16 @@ def check_entry_point(value: str) -> str:
     if any(keyword.iskeyword(part) for part in names):
         raise Unfit("module:Class without Python keywords", "rename the module or class")
     if names[0] in RESERVED_MODULES:
-        raise Unfit("a module that is neither the standard library's nor the runtime's", f"rename the package {names[0]}")
+        raise Unfit(
+            "a module that is neither the standard library's nor the runtime's", f"rename the package {names[0]}"
+        )
     return value
 
 
 def check_requirement(value: str) -> str:
     """A requirement by PEP 508 without URL, options, paths and environment expansion."""
     allowed = "a requirement by PEP 508 without URL, option, path or environment variable"
-    if len(value) > 500 or "$" in value or value.lstrip().startswith("-"):
+    if len(value) > 500 or not value.isprintable() or "$" in value or value.lstrip().startswith("-"):
         raise Unfit(allowed, 'write a name and a version range, such as "pyyaml>=6"')
     try:
         requirement = Requirement(value)

@@ -41,7 +41,7 @@ def check_file(value: str) -> str:
 
 
 def check_network(value: str) -> str:
-    """``host:port`` in its one canonical spelling: a lower-case DNS name, or an IP address as ``ipaddress`` prints it."""
+    """``host:port`` in its one canonical spelling: a lower-case DNS name, or an IP address (RFC 5952)."""
     host, colon, port = value.rpartition(":")
     allowed = "host:port with a lower-case host name or IP address, and a port from 1 to 65535"
     fix = 'write it like "api.github.com:443"'

@@ -237,6 +237,9 @@ class _Session:
         try:
             outcome, data = await self._outcome(sequence, method, encoding, body)
             self._send(outcome, data)
+            if len(self._running) == 1 and self._link is not None:
+                # Nothing else could share the write.
+                self._link.flush()
         finally:
             self._running.pop(sequence, None)
             self._cancelled.discard(sequence)

@@ -52,12 +52,13 @@ class ReplyItem(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Exchange(Struct, frozen=True, array_like=True):
-    """Towards the host: new calls, the numbers of the answers received, calls to cancel.
+    """Towards the host: which channel, new calls, the numbers of the answers received, calls to cancel.
 
     ``number`` grows with each exchange of the channel. ``is_recovering`` asks for every unacknowledged reply again,
     after an answer may have been lost; such an exchange repeats every call that has no outcome yet.
     """
 
+    channel: bytes
     number: int
     calls: list[CallItem]
     received: list[int]

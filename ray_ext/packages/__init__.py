@@ -1,0 +1,8 @@
+"""Packages: the built wheels that carry extensions, made from folders and kept by their sha256."""
+
+from __future__ import annotations
+
+from ray_ext.packages.cache import PackageCache, StoredPackage
+from ray_ext.packages.wheel_writer import pack_folder
+
+__all__ = ["PackageCache", "StoredPackage", "pack_folder"]
