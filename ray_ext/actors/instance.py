@@ -171,12 +171,20 @@ class Instance:
         if timeout_s is not None and timeout_s <= 0:
             self.ledger.counts.refused += 1
             raise _too_late(self.id, method, timeout_s, has_started=False)
+        link = self._link
+        if link is None:
+            # Between the end of its stream and the end of its process.
+            self.ledger.counts.refused += 1
+            raise ExtensionCrashed(
+                f"{self.id} ended before it started {method}",
+                where=self.id,
+                fix="the call did not run: send it again",
+                details={"cause": self._exit_cause},
+            )
         entry = self.ledger.accept(method, len(body), deliver)
         if timeout_s is not None:
             timer = self._loop.call_later(timeout_s, self._time_out, entry, timeout_s)
             entry.on_settled = timer.cancel
-        link = self._link
-        assert link is not None
         link.send(encode_message(Call(entry.sequence, method, encoding)), body)
         return entry
 

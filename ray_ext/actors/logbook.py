@@ -34,7 +34,7 @@ class Logbook:
     def write(self, time: float, level: int, logger: str, message: str, traceback: str) -> None:
         """One record."""
         record: dict[str, object] = {
-            "time": datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds"),
+            "time": _time_text(time),
             "level": logging.getLevelName(level),
             **self._head,
             "logger": logger,
@@ -70,3 +70,11 @@ class Logbook:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _time_text(time: float) -> str:
+    try:
+        moment = datetime.fromtimestamp(time, UTC)
+    except (OverflowError, ValueError, OSError):  # a guest may send any number
+        moment = datetime.now(UTC)
+    return moment.isoformat(timespec="milliseconds")

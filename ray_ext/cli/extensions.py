@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ def read_json(text: str, what: str) -> Any:
     """JSON from an argument: the text itself, ``@FILE``, or ``-`` for standard input."""
     try:
         if text == "-":
-            text = click.get_text_stream("stdin").read()
+            text = sys.stdin.read()
         elif text.startswith("@"):
             text = Path(text[1:]).read_text()
         return json.loads(text)

@@ -18,7 +18,7 @@ from ray_ext.actors.home import Home
 from ray_ext.client.record import RuntimeLock, RuntimeRecord, read_record, write_record
 from ray_ext.errors import RuntimeConflict, RuntimeUnreachable
 
-__all__ = ["Connection", "end_leftovers", "join", "start"]
+__all__ = ["Connection", "end_leftovers", "join", "processes_of", "start"]
 
 #: Marks every process of a Ray that was started here.
 _BOOT = "RAY_EXT_BOOT"
@@ -217,9 +217,8 @@ def end_leftovers(home: Home) -> None:
 
     Found by the folder's name, which is the home's own, in their command lines or environments.
     """
-    marker = str(home.ray_temp).encode()
     give_up = time.monotonic() + 10.0
-    while (found := _processes_naming(marker)) and time.monotonic() < give_up:
+    while (found := processes_of(home)) and time.monotonic() < give_up:
         for pid in found:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -229,7 +228,9 @@ def end_leftovers(home: Home) -> None:
     shutil.rmtree(home.ray_temp, ignore_errors=True)
 
 
-def _processes_naming(marker: bytes) -> list[int]:
+def processes_of(home: Home) -> list[int]:
+    """The processes of a Ray that this home's runtime started, other than this one."""
+    marker = str(home.ray_temp).encode()
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():

@@ -18,8 +18,12 @@ def with_defaults(value: Any, schema: object, root: Mapping[str, Any]) -> Any:
     Branches of ``anyOf``, ``oneOf`` and ``if`` add none: which branch counts is known only afterwards. ``schema`` must
     have passed :func:`ray_ext.manifests.check_schema`.
     """
+    return _filled(copy.deepcopy(value), schema, root)
+
+
+def _filled(value: Any, schema: object, root: Mapping[str, Any]) -> Any:
     if not isinstance(schema, Mapping):
-        return copy.deepcopy(value)
+        return value
     if isinstance(value, Mapping):
         filled = dict(value)
         for part in _parts(schema, root):
@@ -30,7 +34,7 @@ def with_defaults(value: Any, schema: object, root: Mapping[str, Any]) -> Any:
         for part in _parts(schema, root):
             first = part.get("prefixItems", [])
             below = [*first, *[part.get("items")] * (len(entries) - len(first))]
-            entries = [with_defaults(e, s, root) for e, s in zip(entries, below, strict=False)]
+            entries = [_filled(e, s, root) for e, s in zip(entries, below, strict=False)]
         return entries
     return value
 
@@ -50,22 +54,22 @@ def _fill(filled: dict[str, Any], schema: Mapping[str, Any], root: Mapping[str, 
     properties: Mapping[str, Any] = schema.get("properties", {})
     for name, below in properties.items():
         if name in filled:
-            filled[name] = with_defaults(filled[name], below, root)
+            filled[name] = _filled(filled[name], below, root)
         elif isinstance(below, Mapping):
             _fill_missing(filled, name, below, root)
     additional = schema.get("additionalProperties")
     if isinstance(additional, Mapping) and "patternProperties" not in schema:
         for name in set(filled) - set(properties):
-            filled[name] = with_defaults(filled[name], additional, root)
+            filled[name] = _filled(filled[name], additional, root)
 
 
 def _fill_missing(filled: dict[str, Any], name: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> None:
     parts = _parts(schema, root)
     declared = [part["default"] for part in parts if "default" in part]
     if declared:
-        filled[name] = with_defaults(declared[0], schema, root)
+        filled[name] = _filled(copy.deepcopy(declared[0]), schema, root)
     elif any(part.get("type") == "object" or "properties" in part for part in parts):
-        created = with_defaults({}, schema, root)
+        created = _filled({}, schema, root)
         needed = {each for part in parts for each in part.get("required", ())}
         if created and needed <= set(created):
             filled[name] = created

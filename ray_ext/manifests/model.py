@@ -86,8 +86,8 @@ Duration = Annotated[
         }
     ),
 ]
-Name = Annotated[str, AfterValidator(_line), Field(min_length=1, max_length=200)]
-Text = Annotated[str, AfterValidator(_line), Field(max_length=500)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_line)]
+Text = Annotated[str, Field(max_length=500), AfterValidator(_line)]
 JsonSchemaTable = Annotated[
     Mapping[str, object], WithJsonSchema({"type": "object", "description": "A JSON Schema, draft 2020-12."})
 ]

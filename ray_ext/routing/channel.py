@@ -73,10 +73,13 @@ class Channel:
         replies: list[ReplyItem] = []
         size = 0
         while ready:
-            size += len(ready[0].body)
-            if replies and size > _ANSWER_BYTES:
+            next_size = len(ready[0].body)
+            if replies and (next_size > ALONE_BYTES or size + next_size > _ANSWER_BYTES):
                 break
             replies.append(ready.popleft())
+            size += next_size
+            if next_size > ALONE_BYTES:
+                break
         self._answer_number += 1
         self._unacknowledged[self._answer_number] = replies
         return Answer(self._answer_number, replies)

@@ -12,6 +12,7 @@ __all__ = ["extension_error", "load_failed", "traceback_text"]
 _MESSAGE_LIMIT = 4_000
 _TRACEBACK_LIMIT = 24_000
 _CHAIN_LIMIT = 5
+_NAME_LIMIT = 200
 
 
 def extension_error(error: BaseException, method: str) -> ExtensionError:
@@ -47,23 +48,31 @@ def traceback_text(error: BaseException) -> str:
     while current is not None and id(current) not in seen and len(seen) < _CHAIN_LIMIT:
         seen.add(id(current))
         parts.append(_one(current))
-        cause = current.__cause__
-        if cause is None and not current.__suppress_context__:
-            cause = current.__context__
-        current = cause
-    return _cut("\nwhich came from:\n".join(parts), _TRACEBACK_LIMIT)
+        current = _origin(current)
+    return _cut(_sendable("\nwhich came from:\n".join(parts)), _TRACEBACK_LIMIT)
+
+
+def _origin(error: BaseException) -> BaseException | None:
+    try:
+        cause = error.__cause__
+        if cause is None and not error.__suppress_context__:
+            cause = error.__context__
+        return cause if isinstance(cause, BaseException) else None
+    except BaseException:  # noqa: BLE001 - a class may put properties of its own there: the chain ends
+        return None
 
 
 def _one(error: BaseException) -> str:
     head = f"{_type_name(error)}: {_message(error)}"
-    return "Traceback (most recent call last):\n" + _frames(error.__traceback__) + head
+    return "Traceback (most recent call last):\n" + _frames(error) + head
 
 
-def _frames(trace: TracebackType | None) -> str:
+def _frames(error: BaseException) -> str:
     try:
+        trace: TracebackType | None = error.__traceback__
         return "".join(traceback.format_tb(trace, limit=-40))
-    except Exception as error:  # noqa: BLE001 - a source file may be unreadable or a __loader__ hostile: the head remains
-        return f"  (no frames: {type(error).__name__})\n"
+    except BaseException as second:  # noqa: BLE001 - a source file may be unreadable or a __loader__ hostile: the head remains
+        return f"  (no frames: {_type_name(second)})\n"
 
 
 def _message(error: BaseException) -> str:
@@ -71,16 +80,24 @@ def _message(error: BaseException) -> str:
         text = str(error)
         if type(text) is not str:
             text = str.__str__(text)
-        return _cut(text.encode("utf-8", "backslashreplace").decode(), _MESSAGE_LIMIT)
+        return _cut(_sendable(text), _MESSAGE_LIMIT)
     except BaseException as second:  # noqa: BLE001 - __str__ is the extension's code: even SystemExit must not get out
-        return f"(its message could not be read: {type(second).__name__})"
+        return f"(its message could not be read: {_type_name(second)})"
 
 
 def _type_name(error: BaseException) -> str:
     cls = type(error)
-    module, name = getattr(cls, "__module__", ""), getattr(cls, "__qualname__", "?")
+    try:
+        module, name = getattr(cls, "__module__", ""), getattr(cls, "__qualname__", "?")
+    except BaseException:  # noqa: BLE001 - a metaclass is the extension's code as well
+        return "?"
     name = name if type(name) is str else "?"
-    return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
+    full = name if type(module) is not str or module == "builtins" else f"{module}.{name}"
+    return _sendable(full[:_NAME_LIMIT])
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _cut(text: str, limit: int) -> str:

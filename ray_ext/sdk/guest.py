@@ -33,7 +33,7 @@ from ray_ext.sdk.failures import extension_error, load_failed, traceback_text
 from ray_ext.sdk.logs import WireHandler
 from ray_ext.sdk.methods import Method, MethodTable
 from ray_ext.wire import values
-from ray_ext.wire.frames import FrameError, FrameLink
+from ray_ext.wire.frames import ENVELOPE_LIMIT, FrameError, FrameLink
 from ray_ext.wire.messages import (
     PROTOCOLS,
     Bye,
@@ -235,8 +235,16 @@ class _Session:
 
     async def _run_call(self, sequence: int, method: Method, encoding: int, body: bytes) -> None:
         try:
-            outcome, data = await self._outcome(sequence, method, encoding, body)
-            self._send(outcome, data)
+            try:
+                outcome, data = await self._outcome(sequence, method, encoding, body)
+                envelope = encode_message(outcome)
+                if len(envelope) > ENVELOPE_LIMIT:
+                    raise FrameError(f"an outcome of {len(envelope)} bytes")
+            except BaseException as error:  # noqa: BLE001 - converters and encoders run the extension's code as well
+                failure = extension_error(error, method.description.name)
+                envelope, data = encode_message(Failure(sequence, ErrorParts.of(failure))), b""
+            if self._link is not None:
+                self._link.send(envelope, data)
             if len(self._running) == 1 and self._link is not None:
                 # Nothing else could share the write.
                 self._link.flush()

@@ -25,7 +25,12 @@ class WireHandler(logging.Handler):
         try:
             message = record.getMessage()
         except Exception as error:  # noqa: BLE001 - arguments may not fit the format, or have a hostile __str__
-            message = f"(a log message could not be formatted: {type(error).__name__}) {record.msg!s:.200}"
+            text = record.msg[:200] if type(record.msg) is str else ""
+            message = f"(a log message could not be formatted: {type(error).__name__}) {text}"
         trace = traceback_text(record.exc_info[1]) if record.exc_info and record.exc_info[1] is not None else ""
-        message = message[:_MESSAGE_LIMIT].encode("utf-8", "backslashreplace").decode()
-        self._send(Log(record.created, record.levelno, record.name[:200], message, trace))
+        name = _sendable(record.name[:200])
+        self._send(Log(record.created, record.levelno, name, _sendable(message[:_MESSAGE_LIMIT]), trace))
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

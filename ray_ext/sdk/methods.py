@@ -98,7 +98,14 @@ class Method:
         except TypeError as error:
             raise self._no_match(error) from error
         call = copy_context().run
-        return asyncio.wrap_future(threads.submit(call, self._function, *args, **kwargs))
+        return asyncio.wrap_future(threads.submit(call, self._run_in_thread, args, kwargs))
+
+    def _run_in_thread(self, args: list[Any], kwargs: Mapping[str, Any]) -> Any:
+        try:
+            return self._function(*args, **kwargs)
+        except StopIteration as error:
+            # No future can hold it: the call would never end. A coroutine turns it into the same.
+            raise RuntimeError("the method raised StopIteration") from error
 
     def _no_match(self, error: TypeError) -> ArgumentMismatch:
         return ArgumentMismatch(

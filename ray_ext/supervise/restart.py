@@ -27,7 +27,7 @@ class RestartPolicy:
         recent = len(self._losses)
         if recent == 1:
             return 0.0
-        return min(self._most_s, self._first_s * 2.0 ** (recent - 2))
+        return min(self._most_s, self._first_s * 2.0 ** min(recent - 2, 64))
 
     @property
     def recent_losses(self) -> int:

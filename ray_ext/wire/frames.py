@@ -34,7 +34,8 @@ class FrameLink(asyncio.BufferedProtocol):
     """One end of a link. ``on_frame(envelope, body)`` is called per frame, ``on_close(error)`` once.
 
     ``on_close`` receives ``None`` after an orderly end of the stream, a :class:`FrameError` when the peer broke the
-    protocol (also when ``on_frame`` raised one), and the ``OSError`` otherwise.
+    protocol (also when ``on_frame`` raised one), and the ``OSError`` otherwise; a stream that ends within a frame is a
+    ``ConnectionError``, because a peer that was killed while it wrote did nothing wrong.
     """
 
     def __init__(
@@ -134,9 +135,11 @@ class FrameLink(asyncio.BufferedProtocol):
         self._large_filled += nbytes
         if self._large_filled == len(large):
             self._large = None
-            view = memoryview(large)
-            cut = self._large_envelope
-            self._on_frame(bytes(view[:cut]), bytes(view[cut:]))
+            with memoryview(large) as view:
+                cut = self._large_envelope
+                envelope, body = bytes(view[:cut]), bytes(view[cut:])
+            del large  # a large body must not be in memory twice while it is worked on
+            self._on_frame(envelope, body)
 
     def _take_small(self) -> None:
         view, filled, position = self._view, self._filled, 0
@@ -171,7 +174,7 @@ class FrameLink(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The peer has ended its side: close ours."""
         if self._error is None and (self._filled or self._large is not None):
-            self._error = FrameError("the stream ended in the middle of a frame")
+            self._error = ConnectionError("the stream ended in the middle of a frame")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

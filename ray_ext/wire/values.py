@@ -78,7 +78,8 @@ def encode_arguments(
     """
     try:
         return MSGPACK, _encoder.encode((args, kwargs))
-    except Exception:  # noqa: BLE001 - a value's own code may raise anything while it is encoded
+    except Exception as first:  # noqa: BLE001 - a value's own code may raise anything while it is encoded
+        error = first
         if pickler is not None:
             try:
                 return PICKLE, pickler((args, kwargs))
@@ -145,7 +146,7 @@ def _find(value: object, path: str, depth: int) -> tuple[str, object] | None:
     parts: list[tuple[str, object]] = []
     if isinstance(value, dict):
         for key, item in value.items():
-            if _find(key, path, depth + 1) is not None or not isinstance(key, (str, int, float, bytes, bool)):
+            if _find(key, path, depth + 1) is not None:
                 return f"{path} (a key)", key
             parts.append((f"{path}[{_short(key)}]", item))
     elif isinstance(value, (list, tuple)):

@@ -75,7 +75,6 @@ def problems_of(text: str) -> list[str]:
     for problem in problems:
         assert problem in str(caught.value)
         assert "pydantic" not in problem
-        assert "http" not in problem.replace("https://json-schema.org", "")
     return problems
 
 
@@ -108,7 +107,7 @@ def test_a_minimal_manifest_has_documented_defaults() -> None:
 def test_a_manifest_is_immutable_and_survives_pickling_and_dumping() -> None:
     manifest = parse_manifest(EXAMPLE)
     with pytest.raises(ValidationError):
-        manifest.id = "other"  # type: ignore[misc]
+        manifest.id = "other"
     assert pickle.loads(pickle.dumps(manifest)) == manifest
     assert Manifest.model_validate(manifest.model_dump(mode="json")) == manifest
 
@@ -136,8 +135,7 @@ def test_the_json_schema_accepts_the_example_and_refuses_what_is_no_manifest() -
 def test_every_key_of_the_json_schema_has_a_description() -> None:
     schema = manifest_json_schema()
     tables = [schema, *schema["$defs"].values()]
-    for table in tables:
-        table = table["anyOf"][1] if "anyOf" in table else table
+    for table in [each["anyOf"][1] if "anyOf" in each else each for each in tables]:
         for key, value in table["properties"].items():
             assert value.get("description"), (table["title"], key)
 
@@ -272,19 +270,23 @@ GOOD_SCOPES = {
     "endpoint": ["GET /", "POST /a/b.c~d-e_f", "DELETE /x/"[:-1]],
 }
 BAD_SCOPES = {
-    "file_read": ["", "srv", "/a/../b", "/a/./b", "//a", "/a/", "/a/*", "/a/**/b", "/a/*.py", "/a?", "/a\\u0000", "/**/**"],
+    "file_read": ["", "srv", "/a/../b", "/a/./b", "//a", "/a/", "/a/*", "/a/**/b", "/a/*.py", "/a?",
+                  "/a\\u0000", "/**/**"],
     "file_write": ["~/x", "$HOME/x", "./x"],
     "network": [
         "a.example", "a.example:", "a.example:0", "a.example:65536", "a.example:0443", "a.example:+1", "A.example:1",
         "a.example.:1", "*.example:1", "http://a:1", "127.1:80", "0x7f.1:80", "0x7f000001:80", "2130706433:80",
-        "010.0.0.1:80", "::1:80", "[::1%lo]:80", "[0:0::1]:80", "[::FFFF]:1", "[::ffff:1.2.3.4]:1", "b\\u00fccher.example:1",
+        "010.0.0.1:80", "::1:80", "[::1%lo]:80", "[0:0::1]:80", "[::FFFF]:1", "[::ffff:1.2.3.4]:1",
+        "[::ffff:102:304]:1",
+        "b\\u00fccher.example:1",
         "a_b.example:1", "-a.example:1", "user@a:1", "a b:1", ":1", "a..b:1",
     ],
     "database": ["analytics", "analytics:admin", "analytics:read:write", ":read", "A:read"],
     "integration": ["github", "github:", "github:*", "github:a..b", "GitHub:a"],
     "call": ["Linear_Sync", "*"],
     "publish": ["", "a..b", "a.**.b", "a*", "***", ".a", "a b", "a.**.*"],
-    "endpoint": ["/x", "post /x", "POST", "POST x", "POST /a//b", "POST /a/../b", "POST /a?b", "POST /%2e", "TRACE /", "GET  /"],
+    "endpoint": ["/x", "post /x", "POST", "POST x", "POST /a//b", "POST /a/../b", "POST /a?b", "POST /%2e", "TRACE /",
+                 "GET  /"],
 }  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_what_is_no_readable_file_is_a_problem_and_never_hangs(folder: Path, nam
 
 @pytest.mark.parametrize("path", ["nowhere", "extension.toml", "a\0b"])
 def test_what_is_no_folder_is_a_problem(folder: Path, path: str) -> None:
-    with pytest.raises(ManifestInvalid, match="a folder with extension.toml"):
+    with pytest.raises(ManifestInvalid, match=r"a folder with extension\.toml"):
         read_folder(folder / path)
 
 
