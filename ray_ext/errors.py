@@ -204,22 +204,21 @@ class ExtensionCrashed(RayExtError):
     actor = "extension"
 
 
-class ExtensionHung(RayExtError):
-    """The guest was ended because its heartbeat stopped. ``details["silent_s"]``."""
+class ExtensionHung(ExtensionCrashed):
+    """The same where the guest was ended because its heartbeat had stopped."""
 
     code = "extension-hung"
-    actor = "extension"
 
 
-class ProtocolViolation(RayExtError):
-    """A guest broke the wire protocol and was ended."""
+class ProtocolViolation(ExtensionCrashed):
+    """The same where the guest was ended because it broke the wire protocol."""
 
     code = "protocol-violation"
-    actor = "extension"
 
 
 class OutcomeUnknown(RayExtError):
-    """The call had started when its guest or host was lost: it may have run. ``details``: ``cause``, ``call_id``."""
+    """The call had started when its guest or host was lost: it may have run. ``details``: ``cause``, and ``exit``
+    (crashed, hung, protocol-violation) or ``call_id``."""
 
     code = "outcome-unknown"
     actor = "extension"

@@ -238,6 +238,8 @@ class Fleet:
             raise ExtensionCrashed(
                 f"the host of {extension} failed to start: {type(cause).__name__}: {cause}", where=extension
             ) from error
+        except ray.exceptions.ActorUnschedulableError:
+            raise self._unplaced(extension, source) from None
         except ray.exceptions.RayError as error:
             raise ExtensionCrashed(
                 f"the host of {extension} was lost while it started: {error}", where=extension
@@ -250,7 +252,8 @@ class Fleet:
         asked = source.manifest.resources
         free = ray.available_resources()
         return InsufficientResources(
-            f"Ray found no place for {extension} within {_PLACEMENT_S:g} s",
+            f"Ray found no place for {extension}, which asks for {asked.cpus:g} CPUs and "
+            f"{asked.memory_bytes + HOST_MEMORY_BYTES} bytes",
             where=extension,
             fix="unload something, add a node, or lower [resources] in extension.toml",
             details={

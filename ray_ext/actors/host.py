@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import ray
 
-from ray_ext.actors.names import CONTROL
 from ray_ext.actors.instance import Instance
+from ray_ext.actors.names import CONTROL
 from ray_ext.actors.spec import Exit, InstanceSpec, InstanceStatus
 from ray_ext.errors import ExtensionCrashed, RayExtError
 from ray_ext.routing.channel import RETENTION_S, Channel
@@ -104,7 +104,7 @@ class Host:
     async def _invoke(self, call: CallItem) -> Reply:
         instance = self._instance
         assert instance is not None
-        if instance.exit.done():
+        if instance.exit.done() or instance.is_stopping:
             raise _gone(instance)
         outcome: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         entry = instance.submit(call.method, call.timeout_s, call.encoding, call.body, partial(_resolve, outcome))
@@ -215,7 +215,7 @@ class _LiveChannel:
     def _accept(self, item: CallItem) -> None:
         call_id = item.id
         instance = self._instance
-        if instance.exit.done():
+        if instance.exit.done() or instance.is_stopping:
             self._post(call_id, GONE, 0, b"")
             return
         try:
@@ -268,17 +268,16 @@ def _resolve(outcome: asyncio.Future[Reply], status: int, encoding: int, body: b
 
 
 def _gone(instance: Instance) -> ExtensionCrashed:
-    gone = instance.exit.result()
+    cause = instance.exit.result().cause if instance.exit.done() else "it is being unloaded"
     return ExtensionCrashed(
-        f"{instance.id} generation {instance.spec.generation} has ended ({gone.cause}); the call did not run",
+        f"{instance.id} generation {instance.spec.generation} takes no calls ({cause}); the call did not run",
         where=instance.id,
         fix="send it again: the next generation takes it",
-        details={"cause": gone.cause},
+        details={"cause": cause},
     )
 
 
 def _set_title(title: str) -> None:
-    with contextlib.suppress(ImportError):
-        import setproctitle
-
-        setproctitle.setproctitle(title)
+    """Name the extension in `ps` and the dashboard, where every host would read ray::Host otherwise."""
+    with contextlib.suppress(AttributeError):
+        ray._raylet.setproctitle(title)

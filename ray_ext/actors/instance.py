@@ -84,7 +84,8 @@ class Instance:
         self._guest: GuestProcess | None = None
         self._greeted: asyncio.Future[Hello] = self._loop.create_future()
         self._loaded: asyncio.Future[Loaded] = self._loop.create_future()
-        self._is_stopping = False
+        #: No new calls are taken.
+        self.is_stopping = False
         self._exit_kind: str | None = None
         self._exit_cause = ""
         self._watching: asyncio.Task[None] | None = None
@@ -126,6 +127,7 @@ class Instance:
             self._end("crashed", error.what)
             raise
         self.methods = {method.name: method for method in loaded.methods}
+        self._logbook.note(logging.INFO, f"generation {self.spec.generation} is loaded")
         self._watching = self._loop.create_task(self._watch())
 
     async def _handshake(self) -> None:
@@ -237,11 +239,11 @@ class Instance:
             self._on_lifecycle(message)
 
     def _on_result(self, message: Result, body: bytes) -> None:
+        if message.encoding != values.MSGPACK and not self.spec.is_trusted:
+            raise FrameError("a pickled result of a confined guest")
         entry = self.ledger.finish(message.sequence)
         if entry is None:
             raise FrameError(f"a result for call {message.sequence}, which there is not")
-        if message.encoding != values.MSGPACK and not self.spec.is_trusted:
-            raise FrameError("a pickled result of a confined guest")
         self.ledger.settle(entry, OK, message.encoding, body)
 
     def _on_failure(self, message: Failure) -> None:
@@ -261,8 +263,8 @@ class Instance:
             self._loaded.set_result(message)
         elif isinstance(message, LoadRefused) and self._greeted.done() and not self._loaded.done():
             self._loaded.set_exception(self._load_error(message.error))
-        elif isinstance(message, Bye) and self._is_stopping:
-            self._exit_kind = self._exit_kind or "stopped"
+        elif isinstance(message, Bye) and self.is_stopping:
+            self._exit_kind, self._exit_cause = self._exit_kind or "stopped", self._exit_cause or "unloaded"
         else:
             raise FrameError(f"{type(message).__name__} at the wrong time")
 
@@ -273,7 +275,7 @@ class Instance:
 
     async def stop(self, grace_s: float) -> Exit:
         """End in order: running calls get ``grace_s`` seconds, then ``on_unload``; returns how it ended."""
-        self._is_stopping = True
+        self.is_stopping = True
         if not self.exit.done() and self._link is not None:
             self._send(Shutdown(grace_s))
             await asyncio.wait({self.exit}, timeout=2 * grace_s + 5.0)
@@ -318,7 +320,7 @@ class Instance:
         if isinstance(error, FrameError):
             self._end("protocol-violation", f"it broke the protocol: {error}")
         self._link = None
-        if self._guest is not None:
+        if self._guest is not None and self._exit_kind != "stopped":
             self._guest.kill()
         self._conclude()
 
@@ -338,7 +340,7 @@ class Instance:
             return self.exit.result()
         guest = self._guest
         started = guest.pulse.started if guest is not None else 0
-        unknown, unstarted = self.ledger.lose(started, cause)
+        unknown, unstarted = self.ledger.lose(started, cause, kind)
         gone = Exit(kind=kind, cause=cause, unknown_calls=unknown, unstarted_calls=unstarted)
         self.exit.set_result(gone)
         level = logging.INFO if kind == "stopped" else logging.ERROR

@@ -1,7 +1,7 @@
 """An extension's log: JSON lines in a file that rotates, written by its host.
 
 One line per record: ``time`` (UTC, ISO 8601), ``level``, ``extension``, ``generation``, ``logger`` (``stdout`` and
-``stderr`` for what was printed, ``ray_ext`` for what the host notes), ``message``, and ``traceback`` where there is one.
+``stderr`` for what was printed, ``ray_ext`` for what the host notes), ``message``, and perhaps ``traceback``.
 """
 
 from __future__ import annotations

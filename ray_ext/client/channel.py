@@ -28,7 +28,7 @@ _EXCHANGES = 2
 _CONTACT_S = 45.0
 _BATCH_BYTES = 512 * 1024
 _RECOVERY_PAUSE_S = 0.2
-_RETRIABLE = frozenset({"outcome-unknown", "extension-crashed"})
+_RETRIABLE = frozenset({"outcome-unknown", "extension-crashed", "extension-hung", "protocol-violation"})
 
 
 class Requeue(Protocol):

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ray_ext.errors import ExtensionCrashed, OutcomeUnknown, Overloaded, PayloadTooLarge, RayExtError
+from ray_ext.errors import (
+    ExtensionCrashed,
+    ExtensionHung,
+    OutcomeUnknown,
+    Overloaded,
+    PayloadTooLarge,
+    ProtocolViolation,
+    RayExtError,
+)
 from ray_ext.wire.exchange import FAILED, OK
 from ray_ext.wire.messages import ErrorParts, encode_message
 
@@ -18,6 +26,8 @@ __all__ = ["CallLedger", "Counts", "Deliver", "Entry", "Limits", "failure_body"]
 
 #: Hands a call's outcome to its caller: status, encoding, body (see :mod:`ray_ext.wire.exchange`).
 Deliver = Callable[[int, int, bytes], None]
+
+_UNSTARTED: dict[str, type[ExtensionCrashed]] = {"hung": ExtensionHung, "protocol-violation": ProtocolViolation}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +152,11 @@ class CallLedger:
             self._bytes -= entry.size
         return entry
 
-    def lose(self, started: int, cause: str) -> tuple[int, int]:
+    def lose(self, started: int, cause: str, kind: str = "crashed") -> tuple[int, int]:
         """The guest is gone. ``started`` is the highest sequence that may have begun to run.
 
-        Unsettled calls end as :class:`OutcomeUnknown` or :class:`ExtensionCrashed`; returns how many of each.
+        Unsettled calls end as :class:`OutcomeUnknown` or, by the ``kind`` of the guest's end, as
+        :class:`ExtensionCrashed`, ExtensionHung or ProtocolViolation; returns how many of both sorts.
         """
         unknown = unstarted = 0
         for entry in self:
@@ -161,18 +172,18 @@ class CallLedger:
                         "run",
                         where=self._extension,
                         fix="check its effect before sending it again; mark the method idempotent to have that done",
-                        details={"cause": cause},
+                        details={"cause": cause, "exit": kind},
                     ),
                 )
             else:
                 unstarted += 1
                 self.fail(
                     entry,
-                    ExtensionCrashed(
+                    _UNSTARTED.get(kind, ExtensionCrashed)(
                         f"{self._extension} ended ({cause}) before it started {entry.method}",
                         where=self._extension,
                         fix="the call did not run: send it again",
-                        details={"cause": cause},
+                        details={"cause": cause, "exit": kind},
                     ),
                 )
         self.counts.failed -= unknown

@@ -176,7 +176,7 @@ class _Birth:
             raise IsolationUnavailable(
                 f"the guest of {self._extension} could not lock itself down: step {answer.step}: {answer.cause}",
                 where=self._extension,
-                fix="see `ray-ext doctor` for what this machine can do",
+                fix='use a kernel with Landlock (5.19 or later) and seccomp, or grant isolation = "trusted"',
                 details={"missing": [answer.step]},
             )
         raise self._load_failed(f"step {answer.step}: {answer.cause}")

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from ray_ext.errors import ExtensionError, LoadFailed, RayExtError
 
-__all__ = ["extension_error", "load_failed", "traceback_text"]
+__all__ = ["extension_error", "load_failed", "message_text", "traceback_text"]
 
 _MESSAGE_LIMIT = 4_000
 _TRACEBACK_LIMIT = 24_000
@@ -18,7 +18,7 @@ _NAME_LIMIT = 200
 def extension_error(error: BaseException, method: str) -> ExtensionError:
     """The extension's exception as an :class:`ExtensionError`; never raises."""
     name = _type_name(error)
-    message = _message(error)
+    message = message_text(error)
     return ExtensionError(
         f"{method} raised {name}: {message}" if message else f"{method} raised {name}",
         details={"type": name, "message": message, "traceback": traceback_text(error)},
@@ -27,7 +27,7 @@ def extension_error(error: BaseException, method: str) -> ExtensionError:
 
 def load_failed(error: BaseException, step: str, extension: str) -> RayExtError:
     """A failed load as :class:`LoadFailed`; ``step`` is import, construct or on_load."""
-    name, message = _type_name(error), _message(error)
+    name, message = _type_name(error), message_text(error)
     fixes = {
         "import": "check the manifest's entry_point and what the code imports",
         "construct": "the class is made without arguments: move work to on_load",
@@ -63,7 +63,7 @@ def _origin(error: BaseException) -> BaseException | None:
 
 
 def _one(error: BaseException) -> str:
-    head = f"{_type_name(error)}: {_message(error)}"
+    head = f"{_type_name(error)}: {message_text(error)}"
     return "Traceback (most recent call last):\n" + _frames(error) + head
 
 
@@ -75,7 +75,8 @@ def _frames(error: BaseException) -> str:
         return f"  (no frames: {_type_name(second)})\n"
 
 
-def _message(error: BaseException) -> str:
+def message_text(error: BaseException) -> str:
+    """``str(error)``, bounded and encodable, or why there is none; never raises."""
     try:
         text = str(error)
         if type(text) is not str:

@@ -228,15 +228,19 @@ class _Session:
             if self._methods is None:
                 raise FrameError("a call before the extension was loaded")
             method = self._methods.get(call.method)
+            if call.encoding != values.MSGPACK and self._pickler is None:
+                raise ArgumentMismatch(f"{call.method}: a confined guest takes no pickled arguments")
+            # Decoded here, so that the bytes are not held while the method runs.
+            args, kwargs = method.arguments(body, call.encoding)
         except RayExtError as error:
             self._send(Failure(sequence, ErrorParts.of(error)))
             return
-        self._running[sequence] = self._loop.create_task(self._run_call(sequence, method, call.encoding, body))
+        self._running[sequence] = self._loop.create_task(self._run_call(sequence, method, args, kwargs))
 
-    async def _run_call(self, sequence: int, method: Method, encoding: int, body: bytes) -> None:
+    async def _run_call(self, sequence: int, method: Method, args: list[Any], kwargs: dict[str, Any]) -> None:
         try:
             try:
-                outcome, data = await self._outcome(sequence, method, encoding, body)
+                outcome, data = await self._outcome(sequence, method, args, kwargs)
                 envelope = encode_message(outcome)
                 if len(envelope) > ENVELOPE_LIMIT:
                     raise FrameError(f"an outcome of {len(envelope)} bytes")
@@ -253,13 +257,10 @@ class _Session:
             self._cancelled.discard(sequence)
 
     async def _outcome(
-        self, sequence: int, method: Method, encoding: int, body: bytes
+        self, sequence: int, method: Method, args: list[Any], kwargs: dict[str, Any]
     ) -> tuple[Result | Failure, bytes]:
         name = method.description.name
         try:
-            if encoding != values.MSGPACK and self._pickler is None:
-                raise ArgumentMismatch(f"{name}: a confined guest takes no pickled arguments")
-            args, kwargs = method.arguments(body, encoding)
             running = method.start(args, kwargs, self._threads)
         except RayExtError as error:
             return Failure(sequence, ErrorParts.of(error)), b""

@@ -13,6 +13,7 @@ from typing import Any
 
 from ray_ext.errors import ArgumentMismatch, LoadFailed, NotExported
 from ray_ext.sdk.extension import Export, Extension, export_of
+from ray_ext.sdk.failures import message_text
 from ray_ext.wire import values
 from ray_ext.wire.messages import ExportedMethod
 
@@ -51,7 +52,7 @@ class Method:
         self.description = ExportedMethod(
             name,
             idempotent=export.is_idempotent,
-            signature=str(self._signature)[:2000],
+            signature=_signature_text(function)[:2000],
             summary=(inspect.getdoc(function) or "").partition("\n")[0][:500],
         )
 
@@ -77,8 +78,8 @@ class Method:
     def _convert(self, name: str, value: object, wanted: object) -> Any:
         try:
             return values.convert(value, wanted)
-        except Exception as error:
-            text = str(error)[:500]
+        except BaseException as error:
+            text = message_text(error)[:500]
             raise ArgumentMismatch(
                 f"{self.description.name}: {name} does not fit: {text}",
                 fix=f"the method is {self.description.name}{self.description.signature}",
@@ -152,6 +153,13 @@ def not_exported(name: str, exported: list[str]) -> NotExported:
         fix=f"exported methods: {', '.join(sorted(exported))}",
         details={"method": name[:200], "exported": sorted(exported)},
     )
+
+
+def _signature_text(function: Callable[..., Any]) -> str:
+    try:
+        return str(inspect.signature(function, eval_str=True))
+    except Exception:  # noqa: BLE001 - an annotation that cannot be resolved is shown as it is written
+        return str(inspect.signature(function))
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

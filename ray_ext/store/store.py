@@ -6,9 +6,10 @@ A registry that is started anew raises the *writer epoch*; each transaction of a
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from msgspec import Struct
@@ -70,6 +71,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
+        _make_private(self._engine)
         with _translated("open", url):
             metadata.create_all(self._engine)
             with self._engine.begin() as connection:
@@ -287,6 +289,15 @@ def _engine(url: str) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _make_private(engine: Engine) -> None:
+    """An SQLite file is its owner's alone, from the first moment on: configurations hold secrets."""
+    path = engine.url.database
+    if engine.dialect.name == "sqlite" and path and path != ":memory:":
+        with suppress(OSError):  # an unwritable place is reported by the first statement, with its cause
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.chmod(path, 0o600)
 
 
 @contextmanager

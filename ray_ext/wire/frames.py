@@ -19,6 +19,7 @@ ENVELOPE_LIMIT = 256 * 1024
 _HEADER = struct.Struct("<II")
 _HEADER_SIZE = _HEADER.size
 _BUFFER_SIZE = 256 * 1024
+_CHUNK_SIZE = 256 * 1024
 
 
 class FrameError(Exception):
@@ -55,7 +56,9 @@ class FrameLink(asyncio.BufferedProtocol):
         self._large: bytearray | None = None
         self._large_filled = 0
         self._large_envelope = 0
-        self._outbox: list[bytes] = []
+        self._outbox: list[bytes | memoryview] = []
+        self._is_paused = False
+        self._is_closing = False
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._error: Exception | None = None
@@ -89,17 +92,45 @@ class FrameLink(asyncio.BufferedProtocol):
             outbox.append(body)
 
     def flush(self) -> None:
-        """Write what is queued now."""
-        if self._outbox:
-            outbox, self._outbox = self._outbox, []
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.write(b"".join(outbox))
+        """Write what is queued now, as far as the peer keeps up; the rest follows by itself."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            self._outbox.clear()
+            return
+        outbox = self._outbox
+        if outbox and not self._is_paused:
+            if sum(map(len, outbox)) <= _CHUNK_SIZE:
+                transport.write(b"".join(outbox))
+                outbox.clear()
+            else:
+                self._write_in_chunks(transport, outbox)
+        if self._is_closing and not outbox:
+            transport.close()
+
+    def _write_in_chunks(self, transport: asyncio.Transport, outbox: list[bytes | memoryview]) -> None:
+        """Large bodies are not copied as a whole: a quarter of a guest's memory may be one of them."""
+        outbox.reverse()
+        while outbox and not self._is_paused:
+            part = memoryview(outbox.pop())
+            if len(part) > _CHUNK_SIZE:
+                outbox.append(part[_CHUNK_SIZE:])
+                part = part[:_CHUNK_SIZE]
+            transport.write(part)
+        outbox.reverse()
+
+    def pause_writing(self) -> None:
+        """The transport holds enough (asyncio)."""
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        """The transport takes more (asyncio)."""
+        self._is_paused = False
+        self.flush()
 
     def close(self) -> None:
-        """Flush and close; ``on_close`` follows."""
+        """Send what is queued and close; ``on_close`` follows."""
+        self._is_closing = True
         self.flush()
-        if self._transport is not None:
-            self._transport.close()
 
     def abort(self, error: Exception | None = None) -> None:
         """Close at once; ``on_close`` follows with ``error``."""

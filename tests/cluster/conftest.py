@@ -16,7 +16,7 @@ from ray_ext.client.runtime import Runtime, connect
 #: Writes an extension's folder: id, code, further lines of the manifest.
 MakeExtension = Callable[..., Path]
 
-CODE = '''
+CODE = """
 import asyncio
 import os
 import time
@@ -107,12 +107,14 @@ class Probe(Extension):
 
     async def hidden(self):
         return "secret"
-'''
+"""
 
 
 @pytest.fixture(scope="session")
 def make_extension(tmp_path_factory: pytest.TempPathFactory) -> MakeExtension:
-    def make(extension: str, *, code: str = CODE, cls: str = "Probe", version: str = "1.0.0", manifest: str = "") -> Path:
+    def make(
+        extension: str, *, code: str = CODE, cls: str = "Probe", version: str = "1.0.0", manifest: str = ""
+    ) -> Path:
         folder = tmp_path_factory.mktemp(extension)
         package = extension.replace("-", "_")
         (folder / package).mkdir()

@@ -21,7 +21,17 @@ class Point(msgspec.Struct):
     y: int
 
 
-VALUES = [None, True, -(2**63), 1.5, "t\u00e9xt", b"\x00\xff", [1, [2]], {"a": {"b": 1}}, datetime(2026, 1, 2, tzinfo=UTC)]
+VALUES = [
+    None,
+    True,
+    -(2**63),
+    1.5,
+    "t\u00e9xt",
+    b"\x00\xff",
+    [1, [2]],
+    {"a": {"b": 1}},
+    datetime(2026, 1, 2, tzinfo=UTC),
+]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)

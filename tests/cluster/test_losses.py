@@ -74,8 +74,10 @@ async def test_calls_that_a_killed_guest_had_not_begun_end_as_crashed_and_did_no
     assert await handle.counted("ledger") == 0
 
 
-async def test_an_idempotent_call_survives_the_death_of_its_guest(runtime: Runtime, make_extension: MakeExtension) -> None:
-    code = '''
+async def test_an_idempotent_call_survives_the_death_of_its_guest(
+    runtime: Runtime, make_extension: MakeExtension
+) -> None:
+    code = """
         import asyncio, os
         from ray_ext import Extension, exported
 
@@ -95,7 +97,7 @@ async def test_an_idempotent_call_survives_the_death_of_its_guest(runtime: Runti
             @exported
             async def has_begun(self):
                 return (self.data_dir / "begun").exists()
-    '''
+    """
     extension = runtime.install(make_extension("idempotent", code=code)).id
     handle: Any = runtime.extension(extension)
     working = asyncio.ensure_future(handle.work())
@@ -187,9 +189,7 @@ def test_a_restarted_registry_ends_hosts_that_the_store_does_not_know(runtime: R
         def ping(self) -> int:
             return os.getpid()
 
-    stray = Stray.options(
-        name="host/stray/1", namespace=runtime.namespace, lifetime="detached"
-    ).remote()
+    stray = Stray.options(name="host/stray/1", namespace=runtime.namespace, lifetime="detached").remote()
     descriptor = os.pidfd_open(ray.get(stray.ping.remote()))
     os.kill(runtime.status().registry_pid, signal.SIGKILL)
     runtime.show(strict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pydantic
 import pytest
@@ -257,7 +258,7 @@ async def test_only_exported_methods_can_be_called_and_the_refusal_lists_them(
     ],
 )  # fmt: skip
 async def test_arguments_that_do_not_fit_are_refused_with_the_signature(
-    driver: Driver, args: tuple[object, ...], kwargs: dict[str, object], names: str
+    driver: Driver, args: tuple[object, ...], kwargs: dict[str, Any], names: str
 ) -> None:
     driven = await driver.start(BASICS)
     with pytest.raises(ArgumentMismatch, match=names) as caught:

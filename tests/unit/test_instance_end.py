@@ -43,6 +43,15 @@ class Demo(Extension):
         print("last words", flush=True)
         os._exit(status)
     @exported
+    async def log_a_little(self):
+        self.logger.info("informed")
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            self.logger.exception("with trace")
+        thread = threading.Thread(target=lambda: self.logger.info("from a thread"))
+        thread.start()
+    @exported
     async def speak(self):
         print("printed ü")
         print("to stderr", file=sys.stderr)
@@ -243,7 +252,7 @@ async def test_what_an_extension_prints_and_logs_is_in_its_log(driver: Driver) -
 
 async def test_what_a_trusted_extension_logs_is_in_its_log(driver: Driver) -> None:
     driven = await driver.start(SOURCE, is_trusted=True)
-    await driven.call("speak")
+    await driven.call("log_a_little")
     await driven.instance.stop(1.0)
     messages = [record["message"] for record in driven.log()]
     assert {"informed", "with trace", "from a thread"} <= set(messages)
