@@ -11,6 +11,38 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ray_ext.client.runtime import Runtime as Runtime
     from ray_ext.client.runtime import connect as connect
+    from ray_ext.errors import ArgumentMismatch as ArgumentMismatch
+    from ray_ext.errors import ArgumentNotSerialisable as ArgumentNotSerialisable
+    from ray_ext.errors import CallCancelled as CallCancelled
+    from ray_ext.errors import ConfigurationInvalid as ConfigurationInvalid
+    from ray_ext.errors import DeadlineExceeded as DeadlineExceeded
+    from ray_ext.errors import ExtensionCrashed as ExtensionCrashed
+    from ray_ext.errors import ExtensionError as ExtensionError
+    from ray_ext.errors import ExtensionHung as ExtensionHung
+    from ray_ext.errors import ExtensionNotFound as ExtensionNotFound
+    from ray_ext.errors import ExtensionNotLoaded as ExtensionNotLoaded
+    from ray_ext.errors import GrantRequired as GrantRequired
+    from ray_ext.errors import InstallationConflict as InstallationConflict
+    from ray_ext.errors import InsufficientResources as InsufficientResources
+    from ray_ext.errors import IsolationUnavailable as IsolationUnavailable
+    from ray_ext.errors import LoadFailed as LoadFailed
+    from ray_ext.errors import ManifestInvalid as ManifestInvalid
+    from ray_ext.errors import NestedObjectRef as NestedObjectRef
+    from ray_ext.errors import NoEventLoop as NoEventLoop
+    from ray_ext.errors import NotExported as NotExported
+    from ray_ext.errors import NotLanded as NotLanded
+    from ray_ext.errors import OutcomeUnknown as OutcomeUnknown
+    from ray_ext.errors import Overloaded as Overloaded
+    from ray_ext.errors import PackageInvalid as PackageInvalid
+    from ray_ext.errors import PayloadTooLarge as PayloadTooLarge
+    from ray_ext.errors import ProtocolViolation as ProtocolViolation
+    from ray_ext.errors import RayExtError as RayExtError
+    from ray_ext.errors import ReleaseConflict as ReleaseConflict
+    from ray_ext.errors import ResultNotSerialisable as ResultNotSerialisable
+    from ray_ext.errors import RuntimeClosed as RuntimeClosed
+    from ray_ext.errors import RuntimeConflict as RuntimeConflict
+    from ray_ext.errors import RuntimeUnreachable as RuntimeUnreachable
+    from ray_ext.errors import StoreFailed as StoreFailed
     from ray_ext.sdk.extension import Extension as Extension
     from ray_ext.sdk.extension import exported as exported
 

@@ -1,7 +1,7 @@
 """The registry actor: installations, instances and routes. What it acknowledges is in the store first.
 
-It is a shell: the store decides what is recorded, :mod:`ray_ext.actors.fleet` runs the hosts, the packages and manifests
-decide what may be installed.
+It is a shell: the store decides what is recorded, :mod:`ray_ext.actors.fleet` runs the hosts, the packages and
+manifests decide what may be installed.
 """
 
 from __future__ import annotations

@@ -112,9 +112,7 @@ class Probe(Extension):
 
 @pytest.fixture(scope="session")
 def make_extension(tmp_path_factory: pytest.TempPathFactory) -> MakeExtension:
-    def make(
-        extension: str, *, code: str = CODE, cls: str = "Probe", version: str = "1.0.0", manifest: str = ""
-    ) -> Path:
+    def make(extension: str, *, code: str = CODE, version: str = "1.0.0", manifest: str = "") -> Path:
         folder = tmp_path_factory.mktemp(extension)
         package = extension.replace("-", "_")
         (folder / package).mkdir()
@@ -123,7 +121,7 @@ def make_extension(tmp_path_factory: pytest.TempPathFactory) -> MakeExtension:
         (folder / "extension.toml").write_text(
             f'schema_version = 1\nid = "{extension}"\nname = "{extension}"\nversion = "{version}"\n'
             f'description = "A probe"\nauthor = "The ray_ext developers"\ncategory = "platform.custom"\n'
-            f'entry_point = "{package}:{cls}"\n{manifest}'
+            f'entry_point = "{package}:Probe"\n{manifest}'
         )
         return folder
 

@@ -178,7 +178,7 @@ async def test_blocking_methods_run_beside_each_other(probe: Any) -> None:
 async def test_too_many_pending_calls_are_refused_at_once_with_a_pause_to_make(runtime: Runtime, strict: str) -> None:
     handle: Any = runtime.extension(strict)
     calls = [asyncio.ensure_future(handle.sleep(600.0)) for _ in range(4096 + 10)]
-    done, pending = await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)
+    done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)
     refused = [call.exception() for call in done]
     assert refused
     assert all(isinstance(error, ray_ext.Overloaded) and error.retry_after_s > 0 for error in refused)
@@ -201,13 +201,12 @@ def test_a_handle_works_in_tasks_and_actors(probe: Any) -> None:
 
         return asyncio.run(call()), ray.get(handle.echo.remote("remote"))
 
-    @ray.remote
     class Actor:
         async def call(self, handle: Any) -> Any:
             return await handle.echo("in an async actor")
 
     assert ray.get(in_task.remote(probe)) == ("awaited", "remote")
-    assert ray.get(Actor.remote().call.remote(probe)) == "in an async actor"
+    assert ray.get(ray.remote(Actor).remote().call.remote(probe)) == "in an async actor"
 
 
 def test_handles_work_in_one_event_loop_after_another(probe: Any) -> None:

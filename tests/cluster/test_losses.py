@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,12 +24,12 @@ def _instance(runtime: Runtime, extension: str) -> Any:
 
 
 @pytest.fixture
-def mortal(runtime: Runtime, make_extension: MakeExtension, request: pytest.FixtureRequest) -> str:
+def mortal(runtime: Runtime, make_extension: MakeExtension, request: pytest.FixtureRequest) -> Iterator[str]:
     """An extension of the test's own."""
     name = "mortal-" + str(abs(hash(request.node.name)) % 10**8)
     extension = runtime.install(make_extension(name)).id
-    request.addfinalizer(lambda: runtime.unload(extension, grace_s=0))
-    return extension
+    yield extension
+    runtime.unload(extension, grace_s=0)
 
 
 async def test_a_killed_guest_ends_started_calls_as_unknown_and_later_ones_work_within_two_seconds(
@@ -144,7 +145,6 @@ async def test_a_guest_that_stops_beating_is_ended_and_replaced(runtime: Runtime
 def test_every_call_ends_with_its_result_while_the_registry_is_killed(runtime: Runtime, strict: str) -> None:
     callers, calls = 8, 250
 
-    @ray.remote(num_cpus=0)
     class Caller:
         def __init__(self) -> None:
             self.done = 0
@@ -162,7 +162,7 @@ def test_every_call_ends_with_its_result_while_the_registry_is_killed(runtime: R
 
     before = runtime.status()
     handle: Any = runtime.extension(strict)
-    actors = [Caller.remote() for _ in range(callers)]
+    actors = [ray.remote(num_cpus=0)(Caller).remote() for _ in range(callers)]
     runs = [actor.run.remote(handle, index * calls) for index, actor in enumerate(actors)]
     while min(ray.get([actor.progress.remote() for actor in actors])) < 10:
         time.sleep(0.02)
@@ -184,12 +184,15 @@ def test_a_restarted_registry_serves_the_same_routes_and_installations(runtime: 
 
 
 def test_a_restarted_registry_ends_hosts_that_the_store_does_not_know(runtime: Runtime, strict: str) -> None:
-    @ray.remote(num_cpus=0)
     class Stray:
         def ping(self) -> int:
             return os.getpid()
 
-    stray = Stray.options(name="host/stray/1", namespace=runtime.namespace, lifetime="detached").remote()
+    stray = (
+        ray.remote(num_cpus=0)(Stray)
+        .options(name="host/stray/1", namespace=runtime.namespace, lifetime="detached")
+        .remote()
+    )
     descriptor = os.pidfd_open(ray.get(stray.ping.remote()))
     os.kill(runtime.status().registry_pid, signal.SIGKILL)
     runtime.show(strict)

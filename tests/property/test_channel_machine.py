@@ -112,6 +112,9 @@ class ChannelMachine(RuleBasedStateMachine):
             self.channel.acknowledge(answer.number)
         assert all(self.outcomes.values())
         assert self.channel.is_idle
+        for number, calls in self.delayed:
+            self._arrive(number, calls, [], is_recovering=False)
+        self.every_call_runs_at_most_once()
 
 
 TestChannel = ChannelMachine.TestCase
