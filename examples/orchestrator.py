@@ -13,6 +13,7 @@ import ray
 from webhooks import Delivery, shipped
 
 import ray_ext
+from ray_ext.actors.views import ExtensionView
 
 FOLDERS = {"github-triage": "github_triage", "linear-sync": "linear_sync", "slack-notifier": "slack_notifier"}
 SECRETS = {extension: secrets.token_hex(32) for extension in FOLDERS}
@@ -38,14 +39,24 @@ async def route(runtime: ray_ext.Runtime, deliveries: list[Delivery]) -> list[tu
 def main() -> None:
     """Install, route, count, close."""
     with ray_ext.connect() as runtime:
+        print(f"a runtime was started on Ray, in namespace {runtime.namespace}")
         for extension, folder in FOLDERS.items():
-            runtime.install(Path(__file__).parent / folder, config={"webhook_secret": SECRETS[extension]})
+            view = runtime.install(Path(__file__).parent / folder, config={"webhook_secret": SECRETS[extension]})
+            print_installed(runtime.show(view.id))
         deliveries = list(shipped(SECRETS))
         forged = Delivery("github-triage", "forged", {**deliveries[0].headers, "X-GitHub-Event": "push"}, b"{}")
         results = asyncio.run(route(runtime, [*deliveries, forged]))
         print_table(results)
         labels = runtime.extension("github-triage").triage.remote(title="Crash on start", body="See the README")
         print(f"\n'Crash on start' would be labelled {ray.get(labels)}")
+    print("everything was unloaded and stopped")
+
+
+def print_installed(view: ExtensionView) -> None:
+    """Which processes an extension is."""
+    if view.instance is not None:
+        host, guest, level = view.instance.host_pid, view.instance.guest_pid, view.instance.level
+        print(f"  {view.id} {view.version}: host (Ray actor) pid {host}, guest pid {guest}, confined at {level}")
 
 
 def print_table(results: list[tuple[Delivery, str, str, float]]) -> None:

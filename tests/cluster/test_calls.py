@@ -194,7 +194,6 @@ def test_calling_without_an_event_loop_says_what_to_do(probe: Any) -> None:
 
 
 def test_a_handle_works_in_tasks_and_actors(probe: Any) -> None:
-    @ray.remote
     def in_task(handle: Any) -> Any:
         async def call() -> Any:
             return await handle.echo("awaited")
@@ -205,7 +204,7 @@ def test_a_handle_works_in_tasks_and_actors(probe: Any) -> None:
         async def call(self, handle: Any) -> Any:
             return await handle.echo("in an async actor")
 
-    assert ray.get(in_task.remote(probe)) == ("awaited", "remote")
+    assert ray.get(ray.remote(in_task).remote(probe)) == ("awaited", "remote")
     assert ray.get(ray.remote(Actor).remote().call.remote(probe)) == "in an async actor"
 
 

@@ -119,9 +119,9 @@ async def test_a_killed_host_takes_its_guest_along_and_a_successor_serves(runtim
     os.kill(_instance(runtime, mortal).host_pid, signal.SIGKILL)
     with pytest.raises(ray_ext.OutcomeUnknown):
         await running
-    dead = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().add_reader(descriptor, lambda: dead.done() or dead.set_result(None))
-    await asyncio.wait_for(dead, 5)
+    dead = asyncio.Event()
+    asyncio.get_running_loop().add_reader(descriptor, dead.set)
+    await asyncio.wait_for(dead.wait(), 5)
     asyncio.get_running_loop().remove_reader(descriptor)
     os.close(descriptor)
     assert await handle.echo("on the successor") == "on the successor"

@@ -20,7 +20,9 @@ from ray_ext.testing import loaded
 from ray_ext.wire.values import encode_value
 
 FOLDER = Path(__file__).parents[1]
-PAYLOADS = sorted((FOLDER.parent / "payloads" / "linear-webhooks").glob("*.json"))
+PAYLOADS = {
+    path.stem: path.read_bytes() for path in sorted((FOLDER.parent / "payloads/linear-webhooks").glob("*.json"))
+}
 SECRET = "lin_wh_for_tests"
 
 
@@ -52,9 +54,9 @@ def test_the_shipped_payloads_are_all_there() -> None:
     assert len(PAYLOADS) == 3
 
 
-@pytest.mark.parametrize("path", PAYLOADS, ids=lambda path: path.stem)
-async def test_every_shipped_payload_is_mirrored_and_its_outcome_can_be_sent(linear: LinearSync, path: Path) -> None:
-    outcome = await deliver(linear, path.read_bytes())
+@pytest.mark.parametrize("case", PAYLOADS)
+async def test_every_shipped_payload_is_mirrored_and_its_outcome_can_be_sent(linear: LinearSync, case: str) -> None:
+    outcome = await deliver(linear, PAYLOADS[case])
     assert (outcome.outcome, outcome.type, outcome.action, outcome.identifier) == (
         "mirrored",
         "Issue",
@@ -68,9 +70,9 @@ async def test_every_shipped_payload_is_mirrored_and_its_outcome_can_be_sent(lin
 
 
 async def test_an_update_says_what_changed_and_only_that(linear: LinearSync) -> None:
-    outcome = await deliver(linear, (PAYLOADS[0].parent / "updateIssueEstimated.json").read_bytes())
-    assert outcome.changes == [Change("dueDate", None, "2021-01-22"), Change("estimate", None, 1)]
-    assert outcome.summary == "Issue update KOR-11 webhook test (dueDate, estimate)"
+    outcome = await deliver(linear, PAYLOADS["updateIssueEstimated"])
+    assert outcome.changes == [Change("estimate", None, 1)]
+    assert outcome.summary == "Issue update KOR-11 webhook test (estimate)"
 
 
 # ---- signatures and age

@@ -32,7 +32,7 @@ def parse(body: bytes, content_type: str | None) -> Payload:
         if kind == _FORM_TYPE:
             fields = parse_qs(source, keep_blank_values=True, max_num_fields=100)
             if "payload" not in fields:
-                return {"type": "slash_command", **{name: values[-1] for name, values in fields.items()}}
+                return {**{name: values[-1] for name, values in fields.items()}, "type": "slash_command"}
             source = fields["payload"][-1]
         payload = json.loads(source, parse_constant=_refuse_constant)
     except RecursionError:
