@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Another Python means another set-up.
+READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 export RAY_USAGE_STATS_ENABLED := 0
 
@@ -11,7 +13,7 @@ help:  ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 # The stamp is written last: an interrupted set-up is done again.
-$(VENV)/.ready: requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "ray_ext needs Python 3.11 or later as $(PYTHON): install it, or say PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
@@ -19,27 +21,28 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@echo "Setting up $(VENV) (a minute or two, once) ..." >&2
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --compile --require-hashes --only-binary :all: \
+	  -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-demo: $(VENV)/.ready  ## Run the main job: three extensions, an orchestrator, real webhooks.
+demo: $(READY)  ## Run the main job: three extensions, an orchestrator, real webhooks.
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT INT TERM && RAY_EXT_HOME="$$home" $(BIN)/python examples/orchestrator.py
 
-lint: $(VENV)/.ready  ## Style, types and import rules.
+lint: $(READY)  ## Style, types and import rules.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(VENV)/.ready  ## The tests that need no Ray.
+unit: $(READY)  ## The tests that need no Ray.
 	$(BIN)/pytest tests/unit tests/property
 
-# One pytest run, so that its last line counts everything; it fails when it collects nothing.
+# One pytest run, the quick ones first, so that its last line counts everything; it fails when it collects nothing.
 test: lint  ## Every check.
-	$(BIN)/pytest tests examples
+	$(BIN)/pytest $(wildcard $(addprefix tests/,unit property security cluster cli)) examples
 
-bench: $(VENV)/.ready  ## The numbers of the README.
+bench: $(READY)  ## The numbers of the README.
 	$(BIN)/python benchmarks/calls.py
 	$(BIN)/python benchmarks/memory.py
 

@@ -45,7 +45,7 @@ MIX_IN_FLIGHT = 64
 #: Every 200th call of the mix takes this long, in seconds: 0.5 % (design §11).
 MIX_SLOW_EVERY = 200
 MIX_SLOW_S = 0.5
-#: Without slow calls; 64 in flight of which some are slow; 64 fast ones in flight at any time, and the slow ones besides.
+#: Without slow calls; 64 in flight in all, some of them slow; 64 fast ones in flight all the time, slow ones besides.
 MIXES = ["none slow", "some slow", "slow besides"]
 
 CALLERS = 8
@@ -97,8 +97,8 @@ class SyncEcho:
 def starter(target: Any, variant: str, method: str, argument: object) -> StartCall:
     """Starts a call of the variant. Attributes are looked up in each call, as an orchestrator's code does it."""
     if variant.endswith("await"):
-        return lambda: getattr(target, method)(argument)  # type: ignore[no-any-return]
-    return lambda: getattr(target, method).remote(argument)  # type: ignore[no-any-return]
+        return lambda: getattr(target, method)(argument)
+    return lambda: getattr(target, method).remote(argument)
 
 
 class Caller:
@@ -227,7 +227,7 @@ def print_section(title: str, measured: Measured, section: str) -> None:
             row.append(format(median([getattr(load, field) for load in loads]), form))
             row.append(f"{ratio(measured, cell, base_of(cell), field):.2f}")
         rows.append(row)
-    print_table(title, ["variant", "load", "in flight", "calls/s", "×", "p50 ms", "×", "p99 ms", "×"], rows)
+    print_table(title, ["variant", "load", "in flight", "calls/s", "x", "p50 ms", "x", "p99 ms", "x"], rows)
 
 
 def design_rows(measured: Measured) -> list[Row]:
@@ -240,14 +240,14 @@ def design_rows(measured: Measured) -> list[Row]:
     mixed = Cell("mix", "some slow", MIX_IN_FLIGHT, "strict await")
     besides = Cell("mix", "slow besides", MIX_IN_FLIGHT, "strict await")
     return [
-        Row("await, strict, 1 in flight: p50 / raw", 1.3, 1.1, echo("strict await", 1, "p50_ms"), "×"),
-        Row("await, strict, 64 in flight: calls/s / raw", 6, 12, echo("strict await", 64, "throughput"), "×", True),
-        Row("0.5 % slow, 64 in flight in all: fast p99 / none slow", 2, 1.2, _p99(measured, mixed), "×"),
-        Row("0.5 % slow, besides 64 fast: fast p99 / none slow", 2, 1.2, _p99(measured, besides), "×"),
+        Row("await, strict, 1 in flight: p50 / raw", 1.3, 1.1, echo("strict await", 1, "p50_ms"), "x"),
+        Row("await, strict, 64 in flight: calls/s / raw", 6, 12, echo("strict await", 64, "throughput"), "x", True),
+        Row("0.5 % slow, 64 in flight in all: fast p99 / none slow", 2, 1.2, _p99(measured, mixed), "x"),
+        Row("0.5 % slow, besides 64 fast: fast p99 / none slow", 2, 1.2, _p99(measured, besides), "x"),
         Row(
-            ".remote(), strict, 64 in flight: calls/s / raw", 0.8, 0.95, echo(VARIANTS[2], 64, "throughput"), "×", True
+            ".remote(), strict, 64 in flight: calls/s / raw", 0.8, 0.95, echo(VARIANTS[2], 64, "throughput"), "x", True
         ),
-        Row(".remote(), strict, 1 in flight: calls/s / raw", 0.8, 0.95, echo(VARIANTS[2], 1, "throughput"), "×", True),
+        Row(".remote(), strict, 1 in flight: calls/s / raw", 0.8, 0.95, echo(VARIANTS[2], 1, "throughput"), "x", True),
     ]
 
 
@@ -288,9 +288,9 @@ def main() -> None:
     else:
         plan = Plan(arguments.rounds or 5, 0.4, 1.5, tuple(SIZES))
     measured = run(plan)
-    print_section("echo; × is the ratio to the raw async actor with the same load", measured, "echo")
-    print_section("fast calls of the mix; × is the ratio to the same without slow calls", measured, "mix")
-    print_section("several caller processes; × is the ratio to the raw async actor", measured, "processes")
+    print_section("echo; x is the ratio to the raw async actor with the same load", measured, "echo")
+    print_section("fast calls of the mix; x is the ratio to the same without slow calls", measured, "mix")
+    print_section("several caller processes; x is the ratio to the raw async actor", measured, "processes")
     rows = design_rows(measured)
     print_rows(rows)
     cells = [{**asdict(cell), "rounds": [asdict(load) for load in loads]} for cell, loads in measured.items()]

@@ -42,7 +42,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of design §11: what must be, what we want, what is. None: nothing is asked, or this run did not measure it."""
+    """A row of design §11: what must be, what we want, what is. None: nothing is asked, or it was not measured."""
 
     what: str
     must: float | None

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 from harness import RESULTS, Row, benchmark_runtime, extension_folder, print_rows, print_table, write_json
 
@@ -68,8 +67,17 @@ def memory_of(pid: int) -> Memory:
     return Memory(fields["Pss"], fields["Private_Clean"] + fields["Private_Dirty"])
 
 
+def descendants(pid: int) -> set[int]:
+    """Every process below this one."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found |= {child} | descendants(child)
+    return found
+
+
 def memory_of_extension(host_pid: int, guest_pid: int | None) -> Loaded:
-    below = {process.pid for process in psutil.Process(host_pid).children(recursive=True)}
+    below = descendants(host_pid)
     if guest_pid is None or guest_pid not in below:
         raise LookupError(f"the guest {guest_pid} is not below its host {host_pid}")
     guest = sum((memory_of(pid) for pid in below), start=Memory(0, 0))

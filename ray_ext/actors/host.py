@@ -8,7 +8,6 @@ behind calls.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -78,7 +77,6 @@ class Host:
     async def open(self) -> list[ExportedMethod]:
         """Start the instance; returns what it exports. Called once, first."""
         self._loop = asyncio.get_running_loop()
-        _set_title(f"ray_ext {self._spec.metadata.id} {self._spec.metadata.version} #{self._spec.generation}")
         self._instance = instance = Instance(self._spec)
         await instance.start()
         self._loop.call_later(RETENTION_S, self._drop_idle_channels)
@@ -275,9 +273,3 @@ def _gone(instance: Instance) -> ExtensionCrashed:
         fix="send it again: the next generation takes it",
         details={"cause": cause},
     )
-
-
-def _set_title(title: str) -> None:
-    """Name the extension in `ps` and the dashboard, where every host would read ray::Host otherwise."""
-    with contextlib.suppress(AttributeError):
-        ray._raylet.setproctitle(title)

@@ -110,3 +110,16 @@ def test_a_payload_may_take_a_quarter_of_the_memory_and_at_most_64_mib(memory: i
     limits = Limits.for_memory(memory)
     assert limits.payload_bytes == payload
     assert limits.pending_bytes >= payload
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("crashed", "extension-crashed"), ("hung", "extension-hung"), ("protocol-violation", "protocol-violation")],
+)
+def test_how_a_guest_ended_tells_its_unstarted_calls_apart(ledger: CallLedger, kind: str, code: str) -> None:
+    caller = Caller()
+    started = ledger.accept("m", 10, caller.of("started"))
+    ledger.accept("m", 10, caller.of("waiting"))
+    assert ledger.lose(started.sequence, "gone", kind) == (1, 1)
+    assert (caller.error("started").code, caller.error("started").details["exit"]) == ("outcome-unknown", kind)
+    assert caller.error("waiting").code == code
