@@ -106,7 +106,9 @@ class Host:
             raise _gone(instance)
         outcome: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         entry = instance.submit(call.method, call.timeout_s, call.encoding, call.body, partial(_resolve, outcome))
-        instance.flush()
+        if len(instance.ledger) == 1:
+            # Nothing else could share the write.
+            instance.flush()
         try:
             return await outcome
         except asyncio.CancelledError:
