@@ -121,9 +121,9 @@ class TrustedGuest(GuestProcess):
     @classmethod
     def start(cls, spec: InstanceSpec, on_output: OnOutput) -> TrustedGuest:
         """Start the thread. What the extension prints goes to the host's own streams."""
+        os.makedirs(spec.data_dir, mode=0o700, exist_ok=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         guest = cls(ours, mmap.mmap(-1, PULSE_SIZE))
-        os.makedirs(spec.data_dir, mode=0o700, exist_ok=True)
         thread = threading.Thread(target=guest._run, args=(theirs,), name=f"trusted {spec.metadata.id}", daemon=True)
         thread.start()
         return guest

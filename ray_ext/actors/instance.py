@@ -102,6 +102,15 @@ class Instance:
         except RayExtError as error:
             self._set_exit("crashed", error.what)
             raise
+        except OSError as error:
+            failure = LoadFailed(
+                f"the guest of {self.id} could not be started: {error}",
+                where=self.id,
+                fix="check the rights and the free space of the state home",
+                details={"step": "spawn"},
+            )
+            self._set_exit("crashed", failure.what)
+            raise failure from error
         self._guest = guest
         guest.when_dead(self._on_guest_dead)
         self._link = await FrameLink.open(

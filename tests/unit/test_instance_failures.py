@@ -255,3 +255,15 @@ async def test_on_load_sees_its_configuration_environment_and_directory(driver: 
     driven = await driver.start(body, is_trusted=is_trusted, config={"k": [1]}, env_vars=env)
     assert await driven.call("tell") == [{"k": [1]}, "yes", 1, "1.0", "read-only"]
     assert (driven.data / "here").read_text() == "x"
+
+
+@pytest.mark.parametrize("is_trusted", [False, True], ids=["strict", "trusted"])
+async def test_a_data_directory_that_cannot_be_made_refuses_the_load_with_the_cause(
+    driver: Driver, is_trusted: bool
+) -> None:
+    driven = driver.make(FAILURES, is_trusted=is_trusted)
+    driven.data.write_text("in the way")
+    with pytest.raises(LoadFailed) as caught:
+        await driven.instance.start()
+    assert caught.value.details["step"] == "spawn"
+    assert (await driven.instance.exit).kind == "crashed"
