@@ -26,6 +26,7 @@ from ray_ext.errors import (
     RayExtError,
 )
 from ray_ext.manifests import (
+    Manifest,
     ManifestSource,
     check_runtime_version,
     read_wheel,
@@ -90,7 +91,7 @@ class Registry:
         manifest = stored.source.manifest
         check_runtime_version(manifest, ray_ext.__version__)
         refuse_unlanded(manifest)
-        _check_grant(stored.source, grant)
+        _check_grant(stored.source.manifest, grant, source)
         async with self._lock(manifest.id):
             old = await self._blocking(self._store.installation, manifest.id)
             if configuration is None:
@@ -247,12 +248,11 @@ class Registry:
         return read_wheel(self._packages.wheel(sha256))
 
 
-def _check_grant(source: ManifestSource, grant: str) -> None:
-    manifest = source.manifest
+def _check_grant(manifest: Manifest, grant: str, source: str) -> None:
     if manifest.isolation == "trusted" and grant != "requested":
         raise GrantRequired(
             f'{manifest.id} asks for isolation = "trusted": its code would run inside its host, without confinement',
-            where=source.origin,
+            where=source,
             fix='grant exactly that with grant="requested" (CLI: --grant requested), or set isolation = "strict"',
             details={"missing": ["isolation: trusted"]},
         )

@@ -7,7 +7,6 @@ a host decides by itself whether it takes a call.
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -42,7 +41,6 @@ class RouteBook:
         self._lock = threading.Lock()
         self._is_polling = False
         self._is_closed = False
-        self.renewed_at = time.monotonic()
 
     def get(self, extension: str) -> Target | None:
         """What is known, at once."""
@@ -104,7 +102,6 @@ class RouteBook:
                 self._retry()
             return
         self._epoch = epoch
-        self.renewed_at = time.monotonic()
         current = {route.extension: route for route in routes}
         with self._lock:
             for extension, target in list(self._targets.items()):

@@ -93,8 +93,9 @@ def test_a_wheel_installs_like_its_folder(runtime: Runtime, make_extension: Make
 
 def test_trusted_isolation_needs_the_operators_grant(runtime: Runtime, make_extension: MakeExtension) -> None:
     folder = make_extension("presumptuous", manifest='isolation = "trusted"\n')
-    with pytest.raises(ray_ext.GrantRequired):
+    with pytest.raises(ray_ext.GrantRequired) as caught:
         runtime.install(folder)
+    assert caught.value.where == str(folder)
     assert "presumptuous" not in [view.id for view in runtime.list()]
 
 
