@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ray_ext.errors import CallCancelled as CallCancelled
     from ray_ext.errors import ConfigurationInvalid as ConfigurationInvalid
     from ray_ext.errors import DeadlineExceeded as DeadlineExceeded
+    from ray_ext.errors import DependencyConflict as DependencyConflict
+    from ray_ext.errors import DependencyCycle as DependencyCycle
+    from ray_ext.errors import DependentsExist as DependentsExist
+    from ray_ext.errors import EnvironmentFailed as EnvironmentFailed
     from ray_ext.errors import ExtensionCrashed as ExtensionCrashed
     from ray_ext.errors import ExtensionError as ExtensionError
     from ray_ext.errors import ExtensionHung as ExtensionHung
@@ -31,10 +35,13 @@ if TYPE_CHECKING:
     from ray_ext.errors import NoEventLoop as NoEventLoop
     from ray_ext.errors import NotExported as NotExported
     from ray_ext.errors import NotLanded as NotLanded
+    from ray_ext.errors import OperationConflict as OperationConflict
+    from ray_ext.errors import OperationFailed as OperationFailed
     from ray_ext.errors import OutcomeUnknown as OutcomeUnknown
     from ray_ext.errors import Overloaded as Overloaded
     from ray_ext.errors import PackageInvalid as PackageInvalid
     from ray_ext.errors import PayloadTooLarge as PayloadTooLarge
+    from ray_ext.errors import PlanStale as PlanStale
     from ray_ext.errors import ProtocolViolation as ProtocolViolation
     from ray_ext.errors import RayExtError as RayExtError
     from ray_ext.errors import ReleaseConflict as ReleaseConflict

@@ -16,6 +16,10 @@ __all__ = [
     "CallCancelled",
     "ConfigurationInvalid",
     "DeadlineExceeded",
+    "DependencyConflict",
+    "DependencyCycle",
+    "DependentsExist",
+    "EnvironmentFailed",
     "ExtensionCrashed",
     "ExtensionError",
     "ExtensionHung",
@@ -31,10 +35,13 @@ __all__ = [
     "NoEventLoop",
     "NotExported",
     "NotLanded",
+    "OperationConflict",
+    "OperationFailed",
     "OutcomeUnknown",
     "Overloaded",
     "PackageInvalid",
     "PayloadTooLarge",
+    "PlanStale",
     "ProtocolViolation",
     "RayExtError",
     "ReleaseConflict",
@@ -266,6 +273,55 @@ class GrantRequired(RayExtError):
     """The manifest asks for something that the operator has not granted; ``details["missing"]`` lists it."""
 
     code = "grant-required"
+    actor = "operator"
+
+
+class DependencyConflict(RayExtError):
+    """No set of known releases satisfies everybody; ``details["conflicts"]``: who asks for what, line by line."""
+
+    code = "dependency-conflict"
+    actor = "operator"
+
+
+class DependencyCycle(RayExtError):
+    """Extensions depend on each other in a circle; ``details["cycle"]`` names it, the first id again at the end."""
+
+    code = "dependency-cycle"
+    actor = "operator"
+
+
+class DependentsExist(RayExtError):
+    """Others need this extension; ``details["dependents"]`` names them. Nothing was changed."""
+
+    code = "dependents-exist"
+    actor = "operator"
+
+
+class EnvironmentFailed(RayExtError):
+    """The Python packages of an extension could not be resolved or built; ``details``: ``requirements``, ``cause``."""
+
+    code = "environment-failed"
+    actor = "operator"
+
+
+class PlanStale(RayExtError):
+    """The runtime has changed since the plan was made; nothing was done. ``details``: ``planned``, ``current``."""
+
+    code = "plan-stale"
+    actor = "operator"
+
+
+class OperationConflict(RayExtError):
+    """Another operation is at work; ``details``: ``running``. Nothing was done."""
+
+    code = "operation-conflict"
+    actor = "operator"
+
+
+class OperationFailed(RayExtError):
+    """A step of a plan failed, the earlier ones were undone; ``details``: ``step``, ``cause``, ``undone``, ``left``."""
+
+    code = "operation-failed"
     actor = "operator"
 
 

@@ -1,0 +1,1 @@
+"""Pure: versions, the resolution of dependencies, plans and their explanations."""
