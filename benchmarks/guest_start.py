@@ -1,9 +1,10 @@
-"""How long a guest takes to start, and what it costs while it idles.
+"""How long a guest takes to start, and what it costs while it idles: from the zygote, and by exec.
 
     python benchmarks/guest_start.py [GUESTS]
 
-Prints the median time from the decision to spawn until the guest is verified, and the mean memory of that many idle
-guests with the real main loop, side by side (Linux ``smaps_rollup``; run it as root, for guests are not dumpable).
+Prints, for each way, the median time from the decision to spawn until the guest is verified, and the mean memory of
+that many idle guests with the real main loop, side by side, stubs included (Linux ``smaps_rollup``; run it as root, for
+guests are not dumpable).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from ray_ext.sandbox.guest import Guest
 from ray_ext.sandbox.layer import guest_layer
+from ray_ext.sandbox.nursery import Nursery
 from ray_ext.sandbox.spawn import GuestSpec, spawn_guest
 from ray_ext.wire.pulse import Pulse
 
@@ -31,6 +33,10 @@ def kib(path: str, name: str) -> int:
     raise LookupError(f"{name} is not in {path}")
 
 
+def pss_mib(pid: int) -> float:
+    return kib(f"/proc/{pid}/smaps_rollup", "Pss") / 1024
+
+
 def until_idle(guest: Guest) -> None:
     """Wait for the first beat of the guest's event loop."""
     deadline = time.monotonic() + DEADLINE_S
@@ -41,38 +47,48 @@ def until_idle(guest: Guest) -> None:
         time.sleep(0.01)
 
 
+def measure(root: Path, layer: Path, count: int, nursery: Nursery | None) -> list[str]:
+    """Median start in ms, mean PSS of a guest and of its stub in MiB, and the largest VmData in MiB."""
+    guests = [
+        spawn_guest(
+            GuestSpec(
+                extension=f"idle-{number}",
+                layer=layer,
+                code_paths=(),
+                data_dir=root / f"data-{number}",
+                memory_bytes=64 << 20,
+            ),
+            zygote=None if nursery is None else nursery.address,
+        )
+        for number in range(count)
+    ]
+    for guest in guests:
+        until_idle(guest)
+    stubs = [guest.stub_pid for guest in guests if guest.stub_pid is not None]
+    row = [
+        f"{statistics.median(g.report.start_s for g in guests) * 1e3:.1f}",
+        f"{statistics.mean(pss_mib(g.pid) for g in guests):.1f}",
+        f"{statistics.mean(map(pss_mib, stubs)):.1f}" if stubs else "",
+        f"{max(kib(f'/proc/{g.pid}/status', 'VmData') for g in guests) / 1024:.1f}",
+        f"{pss_mib(nursery.pid):.1f}" if nursery is not None else "",
+    ]
+    for guest in guests:
+        guest.close()
+    return row
+
+
 def main(count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         layer = guest_layer(root / "layers")
-        started = time.perf_counter()
-        guest_layer(root / "layers")
-        layer_ms = (time.perf_counter() - started) * 1e3
-        guests = [
-            spawn_guest(
-                GuestSpec(
-                    extension=f"idle-{number}",
-                    layer=layer,
-                    code_paths=(),
-                    data_dir=root / f"data-{number}",
-                    memory_bytes=64 << 20,
-                )
-            )
-            for number in range(count)
-        ]
-        for guest in guests:
-            until_idle(guest)
-        rollups = [f"/proc/{guest.pid}/smaps_rollup" for guest in guests]
-        uss = [kib(path, "Private_Clean") + kib(path, "Private_Dirty") for path in rollups]
-        print(f"layer, present              {layer_ms:8.1f} ms")
-        print(f"start, median               {statistics.median(g.report.start_s for g in guests) * 1e3:8.1f} ms")
-        print(f"idle guest, PSS, mean       {statistics.mean(kib(p, 'Pss') for p in rollups) / 1024:8.1f} MiB")
-        print(f"idle guest, USS, mean       {statistics.mean(uss) / 1024:8.1f} MiB")
-        print(
-            f"idle guest, VmData, max     {max(kib(f'/proc/{g.pid}/status', 'VmData') for g in guests) / 1024:8.1f} MiB"
-        )
-        for guest in guests:
-            guest.close()
+        nursery = Nursery(root, layer, root / "zygote.log")
+        # The first one waits for the zygote's imports.
+        measure(root, layer, 1, nursery)
+        print(f"{'':8}{'start ms':>10}{'guest MiB':>11}{'stub MiB':>10}{'VmData MiB':>12}{'zygote MiB':>12}")
+        for way, owner in (("exec", None), ("zygote", nursery)):
+            cells = measure(root, layer, count, owner)
+            print(f"{way:8}{cells[0]:>10}{cells[1]:>11}{cells[2]:>10}{cells[3]:>12}{cells[4]:>12}")
+        nursery.close()
 
 
 if __name__ == "__main__":

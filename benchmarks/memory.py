@@ -3,7 +3,7 @@
     python benchmarks/memory.py [--count N] [--calls N] [--json FILE]
 
 PSS (Linux ``smaps_rollup``: private pages, and each shared page divided by the processes that share it) of the host
-with every process below it, so the guest and whatever stands between; after the same number of calls to each. Run it as
+with its guest and the stub between them; after the same number of calls to each. Run it as
 root, for guests are not dumpable.
 """
 
@@ -20,6 +20,8 @@ from typing import Any
 
 import ray
 from harness import RESULTS, Row, benchmark_runtime, extension_folder, print_rows, print_table, write_json
+
+from ray_ext.actors.spec import InstanceStatus
 
 BODY = b"x" * 100
 MIB = 1024 * 1024
@@ -38,7 +40,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Loaded:
-    """One extension: its host, and everything below the host."""
+    """One extension: its host, and its guest with the stub."""
 
     host: Memory
     guest: Memory
@@ -67,21 +69,13 @@ def memory_of(pid: int) -> Memory:
     return Memory(fields["Pss"], fields["Private_Clean"] + fields["Private_Dirty"])
 
 
-def descendants(pid: int) -> set[int]:
-    """Every process below this one."""
-    found: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found |= {child} | descendants(child)
-    return found
-
-
-def memory_of_extension(host_pid: int, guest_pid: int | None) -> Loaded:
-    below = descendants(host_pid)
-    if guest_pid is None or guest_pid not in below:
-        raise LookupError(f"the guest {guest_pid} is not below its host {host_pid}")
+def memory_of_extension(instance: InstanceStatus) -> Loaded:
+    """Its host, and its guest with the stub between them."""
+    if instance.guest_pid is None:
+        raise LookupError("an extension has no guest")
+    below = [pid for pid in (instance.guest_pid, instance.stub_pid) if pid is not None]
     guest = sum((memory_of(pid) for pid in below), start=Memory(0, 0))
-    return Loaded(memory_of(host_pid), guest, 1 + len(below))
+    return Loaded(memory_of(instance.host_pid), guest, 1 + len(below))
 
 
 async def call_all(calls: int, handles: Sequence[Any], actors: Sequence[Any]) -> None:
@@ -101,7 +95,7 @@ def measure(count: int, calls: int) -> tuple[list[Loaded], list[Memory]]:
         asyncio.run(call_all(calls, [runtime.extension(name) for name in names], actors))
         bare_pids = ray.get([actor.pid.remote() for actor in actors])
         instances = [runtime.show(name).instance for name in names]
-        loaded = [memory_of_extension(i.host_pid, i.guest_pid) for i in instances if i is not None]
+        loaded = [memory_of_extension(instance) for instance in instances if instance is not None]
         return loaded, [memory_of(pid) for pid in bare_pids]
 
 
@@ -125,7 +119,7 @@ def main() -> None:
     parts = {
         "extension": [each.total for each in loaded],
         "  its host": [each.host for each in loaded],
-        "  its guest, with what is between": [each.guest for each in loaded],
+        "  its guest, with the stub": [each.guest for each in loaded],
         "bare Ray async actor": bare,
     }
     table = [[name, *(f"{value:.1f}" for value in mean(memories))] for name, memories in parts.items()]

@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray_ext.actors.home import Home
 from ray_ext.actors.host import MAX_CONCURRENCY, Host
 from ray_ext.actors.names import CONTROL, host_name
+from ray_ext.actors.node_agent import NodeStatus
 from ray_ext.actors.spec import Exit, InstanceSpec, InstanceStatus
 from ray_ext.errors import ExtensionCrashed, InsufficientResources, RayExtError
 from ray_ext.manifests import ManifestSource, read_wheel
@@ -68,6 +69,7 @@ class Fleet:
         self._changed = asyncio.Event()
         self._is_closing = False
         self._epoch = 0
+        self._node: NodeStatus
 
     # ---- what is
 
@@ -198,7 +200,8 @@ class Fleet:
             config=values.encode_value(installation.configuration),
             data_dir=str(self._home.data_dir(manifest.id)),
             log_file=str(self._home.log_file(manifest.id)),
-            layers_dir=str(self._home.layers),
+            layer=self._node.layer,
+            zygote=self._node.zygote,
             memory_bytes=manifest.resources.memory_bytes,
         )
 
@@ -345,8 +348,9 @@ class Fleet:
 
     # ---- after a start of the registry
 
-    async def reconcile(self) -> None:
-        """Make the hosts that run and the store agree."""
+    async def reconcile(self, node: NodeStatus) -> None:
+        """Make the hosts that run and the store agree; new ones start on this node."""
+        self._node = node
         await self._next_epoch()
         stored: list[StoredRoute] = await self._blocking(self._store.list_routes)
         await asyncio.gather(*(self._adopt(each) for each in stored))

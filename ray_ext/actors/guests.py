@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ray_ext.actors.spec import InstanceSpec
-from ray_ext.sandbox.layer import guest_layer
 from ray_ext.sandbox.spawn import Guest, GuestSpec, spawn_guest
 from ray_ext.wire.pulse import PULSE_SIZE, Pulse
 
@@ -31,6 +30,8 @@ class GuestProcess(ABC):
     """A guest that runs: how to talk to it, see it live, and end it."""
 
     pid: int | None
+    #: The process between host and guest, where there is one.
+    stub_pid: int | None = None
     level: str
     channel: socket.socket
     pulse: Pulse
@@ -52,30 +53,32 @@ class GuestProcess(ABC):
 
 
 class ConfinedGuest(GuestProcess):
-    """A confined child process of this thread."""
+    """A confined process."""
 
     def __init__(self, guest: Guest, on_output: OnOutput) -> None:
         self._guest = guest
         self._loop = asyncio.get_running_loop()
         self.pid: int | None = guest.pid
+        self.stub_pid = guest.stub_pid
         self.level = guest.level
         self.channel = guest.channel
         self.pulse = Pulse(guest.pulse)
         self._callback: Callable[[str], None] | None = None
         self._streams = [_Stream("stdout", guest.stdout, on_output), _Stream("stderr", guest.stderr, on_output)]
-        self._loop.add_reader(guest.pidfd, self._on_exit)
+        self._loop.add_reader(guest.exit_descriptor, self._on_exit)
 
     @classmethod
     def start(cls, spec: InstanceSpec, on_output: OnOutput) -> ConfinedGuest:
-        """Spawn it; blocks for some tens of milliseconds. Raises IsolationUnavailable or LoadFailed."""
+        """Spawn it; blocks for some ms, or tens of ms without a zygote. Raises IsolationUnavailable or LoadFailed."""
         guest = spawn_guest(
             GuestSpec(
                 extension=spec.metadata.id,
-                layer=guest_layer(Path(spec.layers_dir)),
+                layer=Path(spec.layer),
                 code_paths=tuple(Path(path) for path in spec.code_paths),
                 data_dir=Path(spec.data_dir),
                 memory_bytes=spec.memory_bytes,
-            )
+            ),
+            zygote=None if spec.zygote is None else Path(spec.zygote),
         )
         return cls(guest, on_output)
 
@@ -87,7 +90,7 @@ class ConfinedGuest(GuestProcess):
         status = self._guest.poll()
         if status is None:
             return
-        self._loop.remove_reader(self._guest.pidfd)
+        self._loop.remove_reader(self._guest.exit_descriptor)
         for stream in self._streams:
             stream.drain()
         self.is_dead = True
@@ -101,7 +104,7 @@ class ConfinedGuest(GuestProcess):
 
     def close(self) -> None:
         """Close the descriptors."""
-        self._loop.remove_reader(self._guest.pidfd)
+        self._loop.remove_reader(self._guest.exit_descriptor)
         for stream in self._streams:
             stream.close()
         self._guest.close()

@@ -21,6 +21,7 @@ from ray_ext.actors.spec import Exit, InstanceSpec, InstanceStatus
 from ray_ext.errors import ExtensionCrashed, RayExtError
 from ray_ext.routing.channel import RETENTION_S, Channel
 from ray_ext.routing.ledger import failure_body
+from ray_ext.sandbox.kernel import trim_heap
 from ray_ext.wire import values
 from ray_ext.wire.exchange import (
     FAILED,
@@ -82,6 +83,8 @@ class Host:
         self._loop.call_later(RETENTION_S, self._drop_idle_channels)
         gc.collect()
         gc.freeze()
+        # What starting took is not needed again.
+        trim_heap()
         return list(instance.methods.values())
 
     # ---- data
@@ -177,7 +180,7 @@ class Host:
         assert self._loop is not None
         now = self._loop.time()
         for key, live in list(self._channels.items()):
-            if now - live.state.last_used > RETENTION_S and not live.state.pending:
+            if live.state.is_expired(now):
                 del self._channels[key]
         self._loop.call_later(RETENTION_S / 4, self._drop_idle_channels)
 

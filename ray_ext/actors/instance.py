@@ -369,6 +369,7 @@ class Instance:
             generation=self.spec.generation,
             host_pid=os.getpid(),
             guest_pid=None if guest is None else guest.pid,
+            stub_pid=None if guest is None else guest.stub_pid,
             level="none" if guest is None else guest.level,
             methods={name: method.signature for name, method in self.methods.items()},
             accepted=counts.accepted,

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import ray
+
 import ray_ext
 from ray_ext.actors.fleet import Fleet
 from ray_ext.actors.home import Home
+from ray_ext.actors.node_agent import NodeStatus, ensure_node_agent
 from ray_ext.actors.views import ExtensionView, RuntimeView
 from ray_ext.errors import (
     ExtensionNotFound,
@@ -40,6 +43,9 @@ from ray_ext.store.store import Installation, Release, Store
 
 __all__ = ["Registry"]
 
+#: How long a node agent may take to say how it is, in seconds.
+_NODE_S = 5.0
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -57,6 +63,7 @@ class Registry:
         self._fleet = Fleet(self._home, namespace, self._store, self._packages, self._blocking)
         self._locks: dict[str, asyncio.Lock] = {}
         self._starting: asyncio.Task[None] | None = None
+        self._node_agent: Any = None
         self._is_closing = False
 
     async def _blocking(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,10 +71,14 @@ class Registry:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
 
     async def _ready(self) -> None:
-        """After a start: adopt the hosts that run, bury those that are gone, start what should run. Once."""
+        """After a start: find the node agent, adopt the hosts that run, bury those gone, start what should be. Once."""
         if self._starting is None:
-            self._starting = asyncio.create_task(self._fleet.reconcile())
+            self._starting = asyncio.create_task(self._start())
         await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        self._node_agent = await ensure_node_agent(self._home, self._namespace)
+        await self._fleet.reconcile(await self._node_agent.status.remote())
 
     def _lock(self, extension: str) -> asyncio.Lock:
         return self._locks.setdefault(extension, asyncio.Lock())
@@ -162,6 +173,7 @@ class Registry:
 
     async def status(self) -> RuntimeView:
         """The runtime."""
+        await self._ready()
         return RuntimeView(
             version=ray_ext.__version__,
             namespace=self._namespace,
@@ -169,8 +181,15 @@ class Registry:
             registry_pid=os.getpid(),
             writer_epoch=self._store.writer_epoch,
             started_at=self._started_at,
+            nodes=await self._nodes(),
             extensions=await self.list_extensions(),
         )
+
+    async def _nodes(self) -> list[NodeStatus]:
+        try:
+            return [await asyncio.wait_for(_await(self._node_agent.status.remote()), _NODE_S)]
+        except (ray.exceptions.RayError, TimeoutError):
+            return []
 
     async def route(self, extension: str, newer_than: int, wait_s: float) -> Route:
         """The route to the extension's instance of a generation above ``newer_than``.
@@ -198,6 +217,7 @@ class Registry:
         await self._ready()
         self._is_closing = True
         await self._fleet.close(grace_s)
+        ray.kill(self._node_agent)
         await self._blocking(self._store.close)
 
     # ---- views
@@ -246,6 +266,10 @@ class Registry:
 
     def _source(self, sha256: str) -> ManifestSource:
         return read_wheel(self._packages.wheel(sha256))
+
+
+async def _await(reference: Awaitable[Any]) -> Any:
+    return await reference
 
 
 def _check_grant(manifest: Manifest, grant: str, source: str) -> None:

@@ -13,7 +13,8 @@ class InstanceSpec(Struct, frozen=True, kw_only=True):
     """Everything a host needs; paths are absolute and exist on the host's node.
 
     ``hang_after_s``: a guest whose heartbeat is silent for so long is ended. ``load_timeout_s`` bounds import,
-    construction and ``on_load`` together.
+    construction and ``on_load`` together. ``layer`` is what the guest imports of ray_ext,
+    ``zygote`` the socket of the node's zygote for that layer.
     """
 
     metadata: Metadata
@@ -25,7 +26,8 @@ class InstanceSpec(Struct, frozen=True, kw_only=True):
     config: bytes
     data_dir: str
     log_file: str
-    layers_dir: str
+    layer: str
+    zygote: str | None = None
     memory_bytes: int
     hang_after_s: float = 15.0
     load_timeout_s: float = 60.0
@@ -46,6 +48,7 @@ class InstanceStatus(Struct, frozen=True, kw_only=True):
     generation: int
     host_pid: int
     guest_pid: int | None
+    stub_pid: int | None
     level: str
     methods: dict[str, str]
     accepted: int

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ray_ext.actors.node_agent import NodeStatus
 from ray_ext.actors.spec import InstanceStatus
 from ray_ext.store.store import Tombstone
 
@@ -44,7 +45,7 @@ class ExtensionView(Struct, frozen=True, kw_only=True):
 
 
 class RuntimeView(Struct, frozen=True, kw_only=True):
-    """The runtime as a whole."""
+    """The runtime as a whole; ``nodes`` are those whose agent answers."""
 
     version: str
     namespace: str
@@ -52,4 +53,5 @@ class RuntimeView(Struct, frozen=True, kw_only=True):
     registry_pid: int
     writer_epoch: int
     started_at: float
+    nodes: list[NodeStatus]
     extensions: list[ExtensionView]

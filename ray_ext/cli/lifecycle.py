@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from ray_ext.actors.home import Home
 from ray_ext.cli.output import json_option, note, print_json, print_table, time_text
 from ray_ext.client.record import RuntimeLock, RuntimeRecord, read_record
 from ray_ext.errors import RuntimeConflict, RuntimeUnreachable
+
+if TYPE_CHECKING:
+    from ray_ext.actors.node_agent import NodeStatus
 
 __all__ = ["down_command", "status_command", "up_command"]
 
@@ -118,6 +122,11 @@ def _end(home: Home, pid: int) -> None:
         time.sleep(0.05)
 
 
+def _node_text(node: NodeStatus) -> str:
+    zygote = "no zygote" if node.zygote_pid is None else f"zygote {node.zygote_pid}"
+    return f"pid {node.pid}, {zygote} (replaced {node.zygote_restarts} times)"
+
+
 @click.command("status")
 @json_option
 def status_command(as_json: bool) -> None:
@@ -137,6 +146,7 @@ def status_command(as_json: bool) -> None:
             ("namespace", status.namespace),
             ("registry", f"pid {status.registry_pid}, writer epoch {status.writer_epoch}"),
             ("since", time_text(status.started_at)),
+            *(("node agent", _node_text(node)) for node in status.nodes),
         ],
     )
     if status.extensions:

@@ -1,8 +1,9 @@
 """The first code of a guest: ``python -I -S -B bootstrap.py CHANNEL PULSE EXTENSION``, from its layer.
 
 It loads what is trusted, locks the process down as the host says, waits until the host has verified that, and then
-hands over to the guest's main loop. Arguments: the file descriptors of the channel and of the pulse page, and the
-extension's id, which only names the process for those who look at it.
+hands over to the guest's main loop. A guest that is forked from the zygote begins at :func:`run`. Arguments: the file
+descriptors of the channel and of the pulse page, and the extension's id, which only names the process for those who
+look at it.
 """
 
 from __future__ import annotations
@@ -38,8 +39,11 @@ def _load_main() -> Main:
     return main
 
 
-def run(channel: socket.socket, pulse_descriptor: int) -> int:
-    """Start, lock down, and run the guest's main loop; returns the process's exit status."""
+def run(channel: socket.socket, pulse_descriptor: int, main: Main | None = None) -> int:
+    """Start, lock down, and run the guest's main loop; returns the process's exit status.
+
+    ``main`` is given where it is loaded already: in a fork of the zygote.
+    """
     from ray_ext.sandbox import handshake, kernel, lockdown
 
     step, is_isolation = "policy", False
@@ -49,7 +53,7 @@ def run(channel: socket.socket, pulse_descriptor: int) -> int:
         step = "pulse"
         pulse = _map_pulse(pulse_descriptor)
         step = "import"
-        main = _load_main()
+        main = main or _load_main()
         is_isolation = True
         steps = lockdown.lock_down(policy)
     except Exception as error:  # noqa: BLE001 - the host raises it, whatever it is; this process ends

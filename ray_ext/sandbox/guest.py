@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import mmap
 import os
-import select
-import signal
 import socket
-import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
-__all__ = ["ConfinementReport", "Guest", "kill_by_pidfd"]
+from ray_ext.sandbox.process import Process
+
+__all__ = ["ConfinementReport", "Guest"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +28,21 @@ class ConfinementReport:
     limits: Mapping[str, int]
     start_s: float
     """From the decision to spawn until the guest was verified."""
+    is_forked: bool
+    """From a zygote; else executed."""
 
 
 class Guest:
     """A confined, verified process. Not thread-safe; the thread that spawned it must outlive it.
 
-    ``channel`` (an AF_UNIX stream), ``stdout`` and ``stderr`` (read ends of pipes) do not block. ``pidfd`` becomes
-    readable when the guest has ended: then :meth:`poll` reaps it.
+    ``channel`` (an AF_UNIX stream), ``stdout`` and ``stderr`` (read ends of pipes) do not block. ``exit_descriptor``
+    becomes readable when the guest has ended: then :meth:`poll` says how.
     """
 
     def __init__(
         self,
         *,
-        process: subprocess.Popen[bytes],
-        pidfd: int,
+        process: Process,
         channel: socket.socket,
         pulse: mmap.mmap,
         stdout: int,
@@ -53,7 +52,7 @@ class Guest:
         self._process = process
         self._is_closed = False
         self.pid = process.pid
-        self.pidfd = pidfd
+        self.exit_descriptor = process.exit_descriptor
         self.channel = channel
         self.pulse = pulse
         self.stdout = stdout
@@ -61,35 +60,33 @@ class Guest:
         self.level = report.level
         self.report = report
 
+    @property
+    def stub_pid(self) -> int | None:
+        """The process between host and guest; None when there is none."""
+        return self._process.parent_pid if self.report.is_forked else None
+
     def kill(self) -> None:
         """End it at once (SIGKILL), whatever it is doing; nothing happens when it has ended already."""
-        if not self._is_closed and self._process.returncode is None:
-            kill_by_pidfd(self.pidfd)
+        if not self._is_closed:
+            self._process.kill()
 
     def poll(self) -> int | None:
         """Its exit status, or minus the signal that ended it; None while it runs. Never blocks."""
-        return self._process.poll()
+        return self._process.returncode if self._is_closed else self._process.poll()
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Block until it has ended and return its status as :meth:`poll` does; TimeoutError when it has not."""
-        if self._process.returncode is None and not select.select([self.pidfd], [], [], timeout_s)[0]:
-            raise TimeoutError(f"guest {self.pid} runs after {timeout_s} s")
-        return self._process.wait()
+        return self._process.wait(timeout_s)
 
     def close(self) -> None:
         """Kill and reap it if it still runs, and free everything the host holds for it; idempotent."""
         if self._is_closed:
             return
-        self.kill()
+        self._process.kill()
         self._process.wait()
         self._is_closed = True
+        self._process.close()
         self.channel.close()
         self.pulse.close()
-        for descriptor in (self.pidfd, self.stdout, self.stderr):
+        for descriptor in (self.stdout, self.stderr):
             os.close(descriptor)
-
-
-def kill_by_pidfd(pidfd: int) -> None:
-    """SIGKILL, to this process only and never to one that got its number later."""
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)

@@ -20,7 +20,7 @@ from typing import Final
 
 __all__ = ["guest_layer"]
 
-_GUEST_SANDBOX: Final = ("__init__", "bootstrap", "handshake", "kernel", "late_ssl", "lockdown")
+_GUEST_SANDBOX: Final = ("__init__", "bootstrap", "handshake", "kernel", "late_ssl", "lockdown", "stub", "zygote")
 _INDEX: Final = "layer.json"
 
 

@@ -1,18 +1,16 @@
-"""Starting a guest: spawn, lock-down, verification.
+"""Starting a guest: from the zygote or by exec, lock-down, verification.
 
-The kernel kills a guest when the *thread* that spawned it ends (PR_SET_PDEATHSIG). So call :func:`spawn_guest` from a
-thread that outlives the guest, such as the main thread, and never from a pool's.
+The kernel kills an executed guest when the *thread* that spawned it ends (PR_SET_PDEATHSIG). So call
+:func:`spawn_guest` from a thread that outlives the guest, such as the main thread, and never from a pool's.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import mmap
 import os
-import select
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,9 +20,10 @@ from typing import Final
 
 from ray_ext.errors import IsolationUnavailable, LoadFailed
 from ray_ext.sandbox import handshake, landlock
-from ray_ext.sandbox.guest import ConfinementReport, Guest, kill_by_pidfd
+from ray_ext.sandbox.guest import ConfinementReport, Guest
 from ray_ext.sandbox.limits import THREAD_STACK_BYTES, resource_limits
 from ray_ext.sandbox.machine import Confinement, can_empty_bounding_set, require_confinement
+from ray_ext.sandbox.process import ExecutedProcess, ForkedProcess, Process, ZygoteUnavailable
 from ray_ext.sandbox.seccomp import compile_filter
 from ray_ext.sandbox.verify import verify_confinement
 from ray_ext.wire.pulse import PULSE_SIZE
@@ -34,7 +33,7 @@ __all__ = ["START_TIMEOUT_S", "Guest", "GuestSpec", "spawn_guest"]
 START_TIMEOUT_S: Final = 10.0
 """A guest starts in some 60 ms; one that takes this long hangs, or its machine does."""
 
-_BOOTSTRAP: Final = "ray_ext/sandbox/bootstrap.py"
+_log = logging.getLogger(__name__)
 _STDERR_TAIL_BYTES: Final = 4096
 
 # What would change how the interpreter, the dynamic loader or malloc behave in the trusted part of a guest's life.
@@ -58,12 +57,23 @@ class GuestSpec:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-def spawn_guest(spec: GuestSpec, *, timeout_s: float = START_TIMEOUT_S) -> Guest:
-    """Start a guest and return it verified, before any code of the extension has run. Blocks for some 60 ms.
+def spawn_guest(spec: GuestSpec, *, zygote: Path | None = None, timeout_s: float = START_TIMEOUT_S) -> Guest:
+    """Start a guest and return it verified, before any code of the extension has run.
 
-    Raises IsolationUnavailable when it could not be confined, LoadFailed (``details["step"] == "spawn"``) when it did
-    not start, ValueError when the spec is wrong. No process is left behind by any of these.
+    Blocks for some 10 ms with the ``zygote`` that listens at that address, some 60 ms without one: then, and when the
+    zygote does not answer, the guest is executed. Raises IsolationUnavailable when it could not be confined, LoadFailed
+    (``details["step"] == "spawn"``) when it did not start, ValueError when the spec is wrong. No process is left behind
+    by any of these.
     """
+    if zygote is not None:
+        try:
+            return _spawn_guest(spec, zygote, timeout_s)
+        except ZygoteUnavailable as error:
+            _log.warning("%s is started by exec, for there is no zygote: %s", spec.extension, error)
+    return _spawn_guest(spec, None, timeout_s)
+
+
+def _spawn_guest(spec: GuestSpec, zygote: Path | None, timeout_s: float) -> Guest:
     started = time.monotonic()
     confinement = require_confinement()
     environment = _environment(spec)
@@ -73,11 +83,11 @@ def spawn_guest(spec: GuestSpec, *, timeout_s: float = START_TIMEOUT_S) -> Guest
     )
     (spec.data_dir / "tmp").mkdir(exist_ok=True, mode=0o700)
     with ExitStack() as undo:
-        birth = _Birth(spec, environment, undo)
-        policy = _policy(spec, confinement, rules, birth.process.pid)
+        birth = _Birth(spec, environment, zygote, undo)
+        policy = _policy(spec, confinement, rules, birth.process)
         deadline = started + timeout_s
         report = birth.lock_down(policy, deadline)
-        verified = verify_confinement(birth.process.pid, extension=spec.extension, is_privileged=policy.is_privileged)
+        verified = verify_confinement(birth.process, extension=spec.extension, is_privileged=policy.is_privileged)
         birth.go()
         undo.pop_all()
     return birth.guest(
@@ -90,6 +100,7 @@ def spawn_guest(spec: GuestSpec, *, timeout_s: float = START_TIMEOUT_S) -> Guest
             writable=os.fspath(spec.data_dir.resolve()),
             limits=policy.limits,
             start_s=time.monotonic() - started,
+            is_forked=zygote is not None,
         )
     )
 
@@ -111,23 +122,25 @@ def _environment(spec: GuestSpec) -> dict[str, str]:
     return base | dict(spec.env)
 
 
-def _policy(spec: GuestSpec, confinement: Confinement, rules: list[tuple[str, int]], pid: int) -> handshake.Policy:
+def _policy(
+    spec: GuestSpec, confinement: Confinement, rules: list[tuple[str, int]], process: Process
+) -> handshake.Policy:
     return handshake.Policy(
         extension=spec.extension,
-        parent_pid=os.getpid(),
+        parent_pid=process.parent_pid,
         is_privileged=can_empty_bounding_set(),
         limits=resource_limits(spec.memory_bytes),
         thread_stack_bytes=THREAD_STACK_BYTES,
         ruleset=landlock.ruleset(confinement.landlock_abi).hex(),
         rules=rules,
-        filter=compile_filter(confinement.machine, pid=pid).hex(),
+        filter=compile_filter(confinement.machine, pid=process.pid).hex(),
     )
 
 
 class _Birth:
     """A guest on its way: its process, and everything that must go again if it does not arrive."""
 
-    def __init__(self, spec: GuestSpec, environment: Mapping[str, str], undo: ExitStack) -> None:
+    def __init__(self, spec: GuestSpec, environment: Mapping[str, str], zygote: Path | None, undo: ExitStack) -> None:
         self._extension = spec.extension
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         undo.callback(self._channel.close)
@@ -142,22 +155,18 @@ class _Birth:
             undo.callback(self._pulse.close)
             self._stdout, their_stdout = _pipe(undo, guests_ends)
             self._stderr, their_stderr = _pipe(undo, guests_ends)
-            descriptors = (theirs.fileno(), memory)
-            self.process = subprocess.Popen(
-                _command(spec, descriptors),
-                env=dict(environment),
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                stdout=their_stdout,
-                stderr=their_stderr,
-                cwd="/",
-                umask=0o077,
-                start_new_session=True,
+            descriptors = (theirs.fileno(), memory, their_stdout, their_stderr)
+            self.process: Process = (
+                ExecutedProcess(spec.layer, spec.extension, environment, *descriptors)
+                if zygote is None
+                else ForkedProcess(zygote, environment, *descriptors)
             )
-            undo.callback(self.process.wait)
-            self._pidfd = os.pidfd_open(self.process.pid)
-            undo.callback(os.close, self._pidfd)
-            undo.callback(kill_by_pidfd, self._pidfd)
+            undo.callback(self._end_process)
+
+    def _end_process(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.close()
 
     def lock_down(self, policy: handshake.Policy, deadline: float) -> handshake.Report:
         """Have the guest lock itself down; ``deadline`` is on the monotonic clock."""
@@ -193,7 +202,6 @@ class _Birth:
         """The guest, which now owns all of it."""
         return Guest(
             process=self.process,
-            pidfd=self._pidfd,
             channel=self._channel,
             pulse=self._pulse,
             stdout=self._stdout,
@@ -213,16 +221,10 @@ class _Birth:
         )
 
     def _end(self) -> str:
-        if not select.select([self._pidfd], [], [], 1.0)[0]:
+        try:
+            return f"exit status {self.process.wait(1.0)}"
+        except TimeoutError:
             return "it still runs"
-        return f"exit status {self.process.wait()}"
-
-
-def _command(spec: GuestSpec, descriptors: tuple[int, ...]) -> list[str]:
-    # -S: an extension's .pth files run even under -I. Never the venv's own interpreter, whose pyvenv.cfg adds paths.
-    interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    bootstrap = os.fspath(spec.layer / _BOOTSTRAP)
-    return [interpreter, "-I", "-S", "-B", bootstrap, *map(str, descriptors), spec.extension]
 
 
 def _pipe(undo: ExitStack, guests_ends: ExitStack) -> tuple[int, int]:

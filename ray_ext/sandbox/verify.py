@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from ray_ext.errors import IsolationUnavailable
+from ray_ext.sandbox.process import Process
 
 __all__ = ["verify_confinement"]
 
@@ -15,14 +15,14 @@ _NO_CAPABILITIES: Final = f"{0:016x}"
 _FILTER: Final = "2"  # SECCOMP_MODE_FILTER
 
 
-def verify_confinement(pid: int, *, extension: str, is_privileged: bool) -> Mapping[str, str]:
+def verify_confinement(process: Process, *, extension: str, is_privileged: bool) -> Mapping[str, str]:
     """What ``/proc/PID/status`` says of a confined guest (``proc(5)``), by its names there.
 
     ``is_privileged``: the host could empty the bounding set, so it must be empty. Raises IsolationUnavailable that
     names each fact that is not as it must be. Landlock shows nowhere in ``/proc``: the guest's own proof stands for it.
     """
     expected = {
-        "PPid": str(os.getpid()),
+        "PPid": str(process.parent_pid),
         "Threads": "1",
         "NoNewPrivs": "1",
         "Seccomp": _FILTER,
@@ -33,7 +33,7 @@ def verify_confinement(pid: int, *, extension: str, is_privileged: bool) -> Mapp
     }
     if is_privileged:
         expected["CapBnd"] = _NO_CAPABILITIES
-    found = _status(pid)
+    found = _status(process.pid)
     wrong = [
         f"{name} is {found.get(name, 'absent')}, must be {value}"
         for name, value in expected.items()
@@ -42,7 +42,7 @@ def verify_confinement(pid: int, *, extension: str, is_privileged: bool) -> Mapp
     if wrong:
         raise IsolationUnavailable(
             f"the guest of {extension} is not confined: {'; '.join(wrong)}",
-            where=f"/proc/{pid}/status",
+            where=f"/proc/{process.pid}/status",
             fix="report this: the guest said that it was locked down",
             details={"missing": wrong},
         )

@@ -74,7 +74,9 @@ def main(channel: socket.socket, pulse: mmap) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     logging.captureWarnings(True)
-    status = asyncio.run(serve(channel, Pulse(pulse)))
+    with asyncio.Runner() as runner:
+        # Not runner.run(), which minds SIGINT: no terminal sends a guest one, and the handlers cost 0.2 MiB.
+        status = runner.get_loop().run_until_complete(serve(channel, Pulse(pulse)))
     # Threads of the extension may still run: they must not keep the process.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -345,7 +347,6 @@ def _import_entry_point(load: Load) -> Callable[[], Extension]:
     for path in load.code_paths:
         if path not in sys.path:
             sys.path.append(path)
-    importlib.invalidate_caches()
     module_name, _, class_name = load.entry_point.partition(":")
     module = importlib.import_module(module_name)
     cls = getattr(module, class_name, None)

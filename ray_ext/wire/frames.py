@@ -8,6 +8,7 @@ into one write.
 from __future__ import annotations
 
 import asyncio
+import mmap
 import socket
 import struct
 from collections.abc import Callable
@@ -50,7 +51,8 @@ class FrameLink(asyncio.BufferedProtocol):
         self._on_close = on_close
         self._on_batch = on_batch
         self.body_limit = body_limit
-        self._buffer = bytearray(_BUFFER_SIZE)
+        # Pages that no message reached yet take no memory, which most of a guest's are.
+        self._buffer = mmap.mmap(-1, _BUFFER_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._view = memoryview(self._buffer)
         self._filled = 0
         self._large: bytearray | None = None

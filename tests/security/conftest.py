@@ -13,13 +13,15 @@ import pytest
 
 from ray_ext.sandbox.guest import Guest
 from ray_ext.sandbox.layer import guest_layer
-from ray_ext.sandbox.spawn import GuestSpec, spawn_guest
+from ray_ext.sandbox.nursery import Nursery
+from ray_ext.sandbox.spawn import START_TIMEOUT_S, GuestSpec, spawn_guest
 from ray_ext.sandbox.syscalls import SYSCALLS
 
 DEADLINE_S = 20.0
 MEMORY_BYTES = 64 << 20
 
 Layers = Callable[..., Path]
+Spawn = Callable[..., Guest]
 
 
 class Attacker:
@@ -64,6 +66,7 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> Layers:
             return layer
         shutil.copytree(real, layer)
         _replace(layer / "ray_ext/sdk/guest.py", attack_guest)
+        _replace(layer / "ray_ext/sdk/rehearsal.py", "def rehearse() -> None: ...")
         for module, text in appended.items():
             path = layer / "ray_ext/sandbox" / f"{module}.py"
             _replace(path, path.read_text() + "\n" + text)
@@ -93,9 +96,41 @@ def spec(layers: Layers, tmp_path: Path) -> GuestSpec:
     )
 
 
+@pytest.fixture(scope="session")
+def nursery_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Nursery]]:
+    """The nursery of a layer."""
+    folder = tmp_path_factory.mktemp("nurseries")
+    nurseries: dict[Path, Nursery] = {}
+
+    def nursery_of(layer: Path) -> Nursery:
+        if layer not in nurseries:
+            own = folder / layer.name
+            own.mkdir()
+            nurseries[layer] = Nursery(own, layer, own / "zygote.log")
+        return nurseries[layer]
+
+    yield nursery_of
+    for nursery in nurseries.values():
+        nursery.close()
+
+
+@pytest.fixture(params=["exec", "zygote"])
+def spawn(request: pytest.FixtureRequest, nursery_of: Callable[[Path], Nursery]) -> Spawn:
+    """Starts a guest, in both ways."""
+
+    def spawn(spec: GuestSpec, *, timeout_s: float = START_TIMEOUT_S) -> Guest:
+        if request.param == "exec":
+            return spawn_guest(spec, timeout_s=timeout_s)
+        guest = spawn_guest(spec, zygote=nursery_of(spec.layer).address, timeout_s=timeout_s)
+        assert guest.report.is_forked
+        return guest
+
+    return spawn
+
+
 @pytest.fixture
-def attacker(spec: GuestSpec, victims: dict[str, object]) -> Iterator[Attacker]:
-    guest = spawn_guest(spec)
+def attacker(spawn: Spawn, spec: GuestSpec, victims: dict[str, object]) -> Iterator[Attacker]:
+    guest = spawn(spec)
     names = {
         **victims,
         "NR": dict(SYSCALLS[os.uname().machine]),

@@ -16,7 +16,7 @@ import pytest
 from ray_ext.sandbox.guest import Guest
 from ray_ext.sandbox.spawn import GuestSpec, spawn_guest
 
-from .conftest import DEADLINE_S, Layers
+from .conftest import DEADLINE_S, Layers, Spawn
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -27,16 +27,20 @@ from pathlib import Path
 from ray_ext.sandbox import handshake, spawn
 {before}
 guest = spawn.spawn_guest(spawn.GuestSpec(
-    extension="orphan", layer=Path(sys.argv[1]), code_paths=(), data_dir=Path(sys.argv[2]), memory_bytes=64 << 20))
-print(guest.pid, flush=True)
+    extension="orphan", layer=Path(sys.argv[1]), code_paths=(), data_dir=Path(sys.argv[2]), memory_bytes=64 << 20),
+    zygote=Path(sys.argv[3]) if sys.argv[3:] else None)
+print(guest.pid, guest.stub_pid or 0, flush=True)
 signal.pause()
 """
 
 
 @contextmanager
-def host(layer: Path, data_dir: Path, before: str = "") -> Iterator[subprocess.Popen[bytes]]:
+def host(
+    layer: Path, data_dir: Path, before: str = "", zygote: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = [layer, data_dir] if zygote is None else [layer, data_dir, zygote]
     process = subprocess.Popen(
-        [sys.executable, "-c", _HOST.format(before=before), os.fspath(layer), os.fspath(data_dir)],
+        [sys.executable, "-c", _HOST.format(before=before), *map(os.fspath, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([os.fspath(REPOSITORY), *sys.path])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -48,10 +52,10 @@ def host(layer: Path, data_dir: Path, before: str = "") -> Iterator[subprocess.P
         process.communicate()
 
 
-def line_of(process: subprocess.Popen[bytes]) -> int:
+def numbers_of(process: subprocess.Popen[bytes]) -> list[int]:
     assert process.stdout is not None
     assert select.select([process.stdout], [], [], DEADLINE_S)[0]
-    return int(process.stdout.readline())
+    return [int(word) for word in process.stdout.readline().split()]
 
 
 def assert_dies(pidfd: int) -> None:
@@ -63,7 +67,7 @@ def assert_dies(pidfd: int) -> None:
 
 def test_a_guest_dies_with_its_host(layers: Layers, tmp_path: Path) -> None:
     with host(layers("attack"), tmp_path / "data") as process:
-        pidfd = os.pidfd_open(line_of(process))
+        pidfd = os.pidfd_open(numbers_of(process)[0])
         process.kill()
         assert_dies(pidfd)
 
@@ -78,7 +82,7 @@ def test_a_guest_whose_host_died_before_the_policy_ends(layers: Layers, tmp_path
         "handshake.send_policy = send_policy"
     )
     with host(layers("attack"), tmp_path / "data", dies_early) as process:
-        pidfd = os.pidfd_open(line_of(process))
+        pidfd = os.pidfd_open(numbers_of(process)[0])
         process.communicate(b"\n", timeout=DEADLINE_S)
         assert_dies(pidfd)
 
@@ -103,7 +107,7 @@ def test_a_guest_whose_host_died_before_the_death_signal_was_set_ends(layers: La
         assert_dies(pidfd)
 
 
-def test_a_guest_dies_with_the_thread_that_spawned_it(spec: GuestSpec) -> None:
+def test_an_executed_guest_dies_with_the_thread_that_spawned_it(spec: GuestSpec) -> None:
     guests: list[Guest] = []
     thread = threading.Thread(target=lambda: guests.append(spawn_guest(spec)))
     thread.start()
@@ -112,15 +116,15 @@ def test_a_guest_dies_with_the_thread_that_spawned_it(spec: GuestSpec) -> None:
     guests[0].close()
 
 
-async def test_an_event_loop_sees_the_death_by_the_pidfd(spec: GuestSpec) -> None:
-    guest = spawn_guest(spec)
+async def test_an_event_loop_sees_the_death(spawn: Spawn, spec: GuestSpec) -> None:
+    guest = spawn(spec)
     loop = asyncio.get_running_loop()
     died = asyncio.Event()
-    loop.add_reader(guest.pidfd, died.set)
+    loop.add_reader(guest.exit_descriptor, died.set)
     assert guest.poll() is None
     guest.kill()
     await asyncio.wait_for(died.wait(), DEADLINE_S)
-    loop.remove_reader(guest.pidfd)
+    loop.remove_reader(guest.exit_descriptor)
     assert guest.poll() == -signal.SIGKILL
     guest.kill()
     guest.close()
@@ -129,18 +133,18 @@ async def test_an_event_loop_sees_the_death_by_the_pidfd(spec: GuestSpec) -> Non
     assert guest.poll() == -signal.SIGKILL
 
 
-def test_a_guest_that_blocks_every_signal_is_killed(spec: GuestSpec) -> None:
+def test_a_guest_that_blocks_every_signal_is_killed(spawn: Spawn, spec: GuestSpec) -> None:
     from .conftest import Attacker
 
-    guest = spawn_guest(spec)
+    guest = spawn(spec)
     Attacker(guest, {}).run("import signal; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))")
     guest.kill()
     assert guest.wait(DEADLINE_S) == -signal.SIGKILL
     guest.close()
 
 
-def test_waiting_for_a_guest_that_runs_on_times_out(spec: GuestSpec) -> None:
-    guest = spawn_guest(spec)
+def test_waiting_for_a_guest_that_runs_on_times_out(spawn: Spawn, spec: GuestSpec) -> None:
+    guest = spawn(spec)
     with pytest.raises(TimeoutError):
         guest.wait(0.01)
     guest.close()

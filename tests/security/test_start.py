@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from ray_ext.errors import IsolationUnavailable, LoadFailed
 from ray_ext.sandbox.machine import guarantees
 from ray_ext.sandbox.spawn import GuestSpec, spawn_guest
 
-from .conftest import Attacker, Layers
+from .conftest import DEADLINE_S, Attacker, Layers, Spawn
 
 REPOSITORY = Path(__file__).parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only a privileged host has capabilities to drop")
@@ -28,14 +30,21 @@ def sabotaged(spec: GuestSpec, layers: Layers, name: str, **appended: str) -> Gu
     return dataclasses.replace(spec, layer=layers(name, **appended))
 
 
-def assert_no_guest_is_left() -> None:
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/status"):
+def assert_no_guest_is_left(spec: GuestSpec) -> None:
+    """Nothing but zygotes, which are our own children; a stub ends just after its guest."""
+    deadline = time.monotonic() + DEADLINE_S
+    while left := list(_guests_and_stubs(os.fsencode(spec.layer.parent))):
+        assert time.monotonic() < deadline, f"left: {left}"
+        time.sleep(0.01)
+
+
+def _guests_and_stubs(layers: bytes) -> Iterator[int]:
+    for process in Path("/proc").glob("[0-9]*"):
         with suppress(FileNotFoundError, ProcessLookupError):
-            facts = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-            parents[facts["Pid"]] = facts["PPid"]
-    ours = [pid for pid, parent in parents.items() if parent == str(os.getpid())]
-    assert [pid for pid in ours if b"bootstrap.py" in Path(f"/proc/{pid}/cmdline").read_bytes()] == []
+            command = (process / "cmdline").read_bytes()
+            is_our_child = f"\nPPid:\t{os.getpid()}\n" in (process / "status").read_text()
+            if layers in command and not (b"zygote.py" in command and is_our_child):
+                yield int(process.name)
 
 
 def test_the_guest_reports_its_level_and_what_the_host_verified(attacker: Attacker) -> None:
@@ -46,11 +55,13 @@ def test_the_guest_reports_its_level_and_what_the_host_verified(attacker: Attack
     assert guest.report.steps[-2:] == ("seccomp", "proof")
 
 
-def test_nothing_of_the_hosts_environment_reaches_the_guest(monkeypatch: pytest.MonkeyPatch, spec: GuestSpec) -> None:
+def test_nothing_of_the_hosts_environment_reaches_the_guest(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch, spec: GuestSpec
+) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
     monkeypatch.setenv("PYTHONSTARTUP", "/planted.py")
     monkeypatch.setenv("TZ", "UTC")
-    guest = spawn_guest(dataclasses.replace(spec, env={"RAY_EXT_LABEL": "x"}))
+    guest = spawn(dataclasses.replace(spec, env={"RAY_EXT_LABEL": "x"}))
     try:
         assert Attacker(guest, {}).run("import os, json; result = sorted(os.environ)") == (
             "ok: ['HOME', 'LANG', 'MALLOC_ARENA_MAX', 'PATH', 'RAY_EXT_LABEL', 'TMPDIR', 'TZ', 'USER']"
@@ -60,9 +71,9 @@ def test_nothing_of_the_hosts_environment_reaches_the_guest(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", ["LD_PRELOAD", "PYTHONPATH", "GLIBC_TUNABLES"])
-def test_variables_that_steer_the_interpreter_are_refused(spec: GuestSpec, name: str) -> None:
+def test_variables_that_steer_the_interpreter_are_refused(spawn: Spawn, spec: GuestSpec, name: str) -> None:
     with pytest.raises(ValueError, match=name):
-        spawn_guest(dataclasses.replace(spec, env={name: "x"}))
+        spawn(dataclasses.replace(spec, env={name: "x"}))
 
 
 _LIST_DESCRIPTORS = """
@@ -78,10 +89,12 @@ result.sort()
 """
 
 
-def test_the_guest_holds_its_streams_the_channel_and_the_pulse_and_no_other_descriptor(spec: GuestSpec) -> None:
+def test_the_guest_holds_its_streams_the_channel_and_the_pulse_and_no_other_descriptor(
+    spawn: Spawn, spec: GuestSpec
+) -> None:
     planted = os.open("/etc/passwd", os.O_RDONLY)
     os.set_inheritable(planted, True)
-    guest = spawn_guest(spec)
+    guest = spawn(spec)
     try:
         # Asked from inside: who is not root cannot look into an undumpable process.
         assert Attacker(guest, {}).run(_LIST_DESCRIPTORS) == (
@@ -124,22 +137,22 @@ def test_what_the_guest_prints_arrives(attacker: Attacker) -> None:
     ],
 )
 def test_a_guest_that_left_out_a_step_is_refused(
-    spec: GuestSpec, layers: Layers, missing: tuple[str, ...], named: str
+    spawn: Spawn, spec: GuestSpec, layers: Layers, missing: tuple[str, ...], named: str
 ) -> None:
     broken = sabotaged(spec, layers, "without-" + "-".join(missing), lockdown=without(*missing))
     with pytest.raises(IsolationUnavailable) as refused:
-        spawn_guest(broken)
+        spawn(broken)
     problems = refused.value.details["missing"]
     assert isinstance(problems, list)
     assert any(problem.startswith(named) for problem in problems)
-    assert_no_guest_is_left()
+    assert_no_guest_is_left(spec)
 
 
 @needs_root
-def test_a_guest_that_kept_its_bounding_set_is_refused(spec: GuestSpec, layers: Layers) -> None:
+def test_a_guest_that_kept_its_bounding_set_is_refused(spawn: Spawn, spec: GuestSpec, layers: Layers) -> None:
     kept = sabotaged(spec, layers, "bounding", kernel="def drop_bounding_set() -> None: ...")
     with pytest.raises(IsolationUnavailable, match="CapBnd"):
-        spawn_guest(kept)
+        spawn(kept)
 
 
 def test_a_thread_that_an_import_started_stops_the_lock_down(spec: GuestSpec, layers: Layers) -> None:
@@ -149,10 +162,10 @@ def test_a_thread_that_an_import_started_stops_the_lock_down(spec: GuestSpec, la
 
 
 def test_without_landlock_a_foreign_file_can_be_read(
-    spec: GuestSpec, layers: Layers, victims: dict[str, object]
+    spawn: Spawn, spec: GuestSpec, layers: Layers, victims: dict[str, object]
 ) -> None:
     """The corpus tells confined from unconfined: this is its control."""
-    guest = spawn_guest(sabotaged(spec, layers, "control", lockdown=without("landlock", "proof")))
+    guest = spawn(sabotaged(spec, layers, "control", lockdown=without("landlock", "proof")))
     try:
         assert Attacker(guest, victims).run("result = open(SECRET).read()") == "ok: 'SECRET'"
     finally:
@@ -163,30 +176,32 @@ def test_a_guest_that_fails_to_import_says_why(spec: GuestSpec, layers: Layers) 
     with pytest.raises(LoadFailed, match=r"step import: ImportError: broken on purpose") as failed:
         spawn_guest(sabotaged(spec, layers, "import", late_ssl="raise ImportError('broken on purpose')"))
     assert failed.value.details["step"] == "spawn"
-    assert_no_guest_is_left()
+    assert_no_guest_is_left(spec)
 
 
-def test_a_guest_that_ends_silently_is_reported_with_its_status_and_last_words(spec: GuestSpec, layers: Layers) -> None:
+def test_a_guest_that_ends_silently_is_reported_with_its_status_and_last_words(
+    spawn: Spawn, spec: GuestSpec, layers: Layers
+) -> None:
     dies = "import sys; STEPS = (('die', lambda _: (sys.stderr.write('last words'), sys.stderr.flush(), os._exit(7))),)"
     with pytest.raises(LoadFailed, match="exit status 7") as failed:
-        spawn_guest(sabotaged(spec, layers, "dies", lockdown=dies))
+        spawn(sabotaged(spec, layers, "dies", lockdown=dies))
     assert failed.value.details["traceback"] == "last words"
 
 
-def test_a_guest_that_does_not_answer_in_time_is_killed(spec: GuestSpec, layers: Layers) -> None:
+def test_a_guest_that_does_not_answer_in_time_is_killed(spawn: Spawn, spec: GuestSpec, layers: Layers) -> None:
     hangs = "STEPS = (('hang', lambda _: threading.Event().wait()),)"
     with pytest.raises(LoadFailed, match="in time"):
-        spawn_guest(sabotaged(spec, layers, "hangs", lockdown=hangs), timeout_s=0.5)
-    assert_no_guest_is_left()
+        spawn(sabotaged(spec, layers, "hangs", lockdown=hangs), timeout_s=0.5)
+    assert_no_guest_is_left(spec)
 
 
-def test_no_descriptor_stays_behind(spec: GuestSpec, layers: Layers) -> None:
+def test_no_descriptor_stays_behind(spawn: Spawn, spec: GuestSpec, layers: Layers) -> None:
     broken = sabotaged(spec, layers, "without-seccomp-proof", lockdown=without("seccomp", "proof"))
-    spawn_guest(spec).close()
+    spawn(spec).close()
     before = sorted(os.listdir("/proc/self/fd"))
-    spawn_guest(spec).close()
+    spawn(spec).close()
     with pytest.raises(IsolationUnavailable):
-        spawn_guest(broken)
+        spawn(broken)
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 

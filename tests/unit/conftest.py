@@ -17,6 +17,8 @@ import pytest
 from ray_ext.actors.instance import Instance
 from ray_ext.actors.spec import InstanceSpec
 from ray_ext.routing.ledger import Entry
+from ray_ext.sandbox.layer import guest_layer
+from ray_ext.sandbox.nursery import Nursery
 from ray_ext.wire import values
 from ray_ext.wire.exchange import OK
 from ray_ext.wire.messages import Metadata, decode_error
@@ -94,9 +96,9 @@ class Driven:
 class Driver:
     """Makes instances of extensions that a test writes down."""
 
-    def __init__(self, root: Path, layers_dir: Path) -> None:
+    def __init__(self, root: Path, nursery: Nursery) -> None:
         self._root = root
-        self._layers_dir = layers_dir
+        self._nursery = nursery
         self._started: list[Instance] = []
 
     def make(
@@ -125,7 +127,8 @@ class Driver:
             config=values.encode_value(config or {}),
             data_dir=str(place / "data"),
             log_file=str(place / "logs/demo.jsonl"),
-            layers_dir=str(self._layers_dir),
+            layer=str(self._nursery.layer),
+            zygote=str(self._nursery.address),
             **{"memory_bytes": 128 << 20, "env_vars": {}, **settings},
         )
         instance = Instance(spec)
@@ -147,8 +150,12 @@ class Driver:
 
 
 @pytest.fixture(scope="session")
-def layers_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("layers")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    folder = tmp_path_factory.mktemp("nursery")
+    nursery = Nursery(folder, guest_layer(folder / "layers"), folder / "zygote.log")
+    yield nursery
+    nursery.close()
+    assert (folder / "zygote.log").read_text() == ""
 
 
 @pytest.fixture
@@ -164,8 +171,8 @@ def _clean_modules() -> Iterator[None]:
 
 
 @pytest.fixture
-async def driver(tmp_path: Path, layers_dir: Path, _clean_modules: None) -> AsyncIterator[Driver]:
-    driver = Driver(tmp_path, layers_dir)
+async def driver(tmp_path: Path, nursery: Nursery, _clean_modules: None) -> AsyncIterator[Driver]:
+    driver = Driver(tmp_path, nursery)
     yield driver
     await driver.close()
 

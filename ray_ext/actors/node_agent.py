@@ -1,0 +1,106 @@
+"""The node agent: one per node, owns what the node's hosts share. So far that is the zygote."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from msgspec import Struct
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ray_ext.actors.home import Home
+from ray_ext.actors.names import node_agent_name
+from ray_ext.sandbox.layer import guest_layer
+from ray_ext.sandbox.machine import guarantees
+from ray_ext.sandbox.nursery import Nursery
+
+__all__ = ["NodeAgent", "NodeStatus", "ensure_node_agent"]
+
+_log = logging.getLogger(__name__)
+
+#: How long a zygote that dies at once is left alone, in seconds: doubled each time, up to the limit.
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 5.0
+#: A zygote that lived so long was well.
+_WELL_AFTER_S = 10.0
+#: What the zygote inherits of the agent's environment: the mark by which a runtime's processes are found.
+_MARK = "RAY_EXT_BOOT"
+
+
+class NodeStatus(Struct, frozen=True, kw_only=True):
+    """A node agent's figures. ``layer`` is what guests import of ray_ext, ``zygote`` the socket of its zygote;
+    that and ``zygote_pid`` are None where extensions cannot be confined."""
+
+    pid: int
+    layer: str
+    zygote: str | None
+    zygote_pid: int | None
+    zygote_restarts: int
+
+
+class NodeAgent:
+    """The actor class. Everything begins in the constructor, which is all that Ray runs after a restart."""
+
+    def __init__(self, home: str) -> None:
+        self._home = Home(Path(home))
+        self._restarts = 0
+        self._layer = guest_layer(self._home.layers)
+        self._nursery: Nursery | None = None
+        if not guarantees().missing:
+            self._nursery = self._open_nursery()
+            # A zygote's death is seen at once, whatever this actor's event loop is doing.
+            threading.Thread(target=self._watch, args=(self._nursery,), name="zygote watch", daemon=True).start()
+
+    def _open_nursery(self) -> Nursery:
+        log = self._home.logs / "system" / "zygote.log"
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        mark = {_MARK: os.environ[_MARK]} if _MARK in os.environ else {}
+        return Nursery(self._home.run, self._layer, log, mark)
+
+    def _watch(self, nursery: Nursery) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            started = time.monotonic()
+            select.select([nursery.pidfd], [], [])
+            pause = _FIRST_PAUSE_S if time.monotonic() - started > _WELL_AFTER_S else pause
+            status = nursery.replace()
+            self._restarts += 1
+            _log.warning("the zygote ended with status %d and was replaced by process %d", status, nursery.pid)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    async def status(self) -> NodeStatus:
+        """The figures now."""
+        return NodeStatus(
+            pid=os.getpid(),
+            layer=str(self._layer),
+            zygote=None if self._nursery is None else str(self._nursery.address),
+            zygote_pid=None if self._nursery is None else self._nursery.pid,
+            zygote_restarts=self._restarts,
+        )
+
+
+async def ensure_node_agent(home: Home, namespace: str) -> Any:
+    """The agent of this process's node; started when there is none."""
+    node_id = ray.get_runtime_context().get_node_id()
+    agent = (
+        ray.remote(NodeAgent)
+        .options(
+            name=node_agent_name(node_id),
+            namespace=namespace,
+            get_if_exists=True,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+        )
+        .remote(str(home.root))
+    )
+    await agent.status.remote()
+    return agent
