@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 
+import ray
+
 from ray_ext.client.call import CallFuture
 from ray_ext.client.channel import ClientChannel
 from ray_ext.client.registry_client import registry_client
@@ -66,6 +68,9 @@ class Caller:
             route = await self._registry.call_async("route", self._extension, self._left, _ROUTE_WAIT_S)
             # Asking for an actor by name blocks on Ray's control store.
             await self._loop.run_in_executor(None, self._book.learn, route)
+        except ray.exceptions.TaskCancelledError:
+            # Ray cancels a question along with the task that happened to send it; whoever else waits asks again.
+            pass
         except RayExtError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - whatever it was, every waiting caller must hear of it

@@ -28,6 +28,9 @@ _EXCHANGES = 2
 _CONTACT_S = 45.0
 _BATCH_BYTES = 512 * 1024
 _RECOVERY_PAUSE_S = 0.2
+#: Nobody knows what arrived. An exchange is cancelled along with the task that happened to send it (``ray.cancel`` is
+#: recursive), but carries the calls of others, too.
+_LOSSES = (ray.exceptions.ActorUnavailableError, ray.exceptions.TaskCancelledError)
 _RETRIABLE = frozenset({"outcome-unknown", "extension-crashed", "extension-hung", "protocol-violation"})
 
 
@@ -56,8 +59,9 @@ class ClientChannel:
         self._number = 0
         self._next_id = 0
         self._is_flush_due = False
-        self._lost_at: float | None = None
-        self._needs_recovery = False
+        #: When the latest exchange was sent of those that the host is known to have got.
+        self._contact_at = loop.time()
+        self._loss: BaseException | None = None
 
     def add(self, call: CallFuture) -> None:
         """Send a call with the next exchange."""
@@ -92,7 +96,7 @@ class ClientChannel:
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        if self._needs_recovery or self.is_gone:
+        if self._loss is not None:
             return
         while self._outstanding < _EXCHANGES and (
             self._outbox or self._cancels or (self._pending and not self._outstanding)
@@ -117,7 +121,10 @@ class ClientChannel:
         return calls
 
     def _send(self, calls: list[CallFuture], *, is_recovering: bool) -> None:
-        pending, items = self._pending, []
+        pending, items, sent_at = self._pending, [], self._loop.time()
+        if not pending:
+            # Nothing that the host has forgotten meanwhile could be asked for.
+            self._contact_at = sent_at
         for call in calls:
             if not is_recovering:
                 self._next_id += 1
@@ -130,16 +137,16 @@ class ClientChannel:
         self._received, self._cancels = [], []
         self._outstanding += 1
         answer: Future[Any] = self._actor.exchange.remote(payload).future()
-        answer.add_done_callback(partial(self._hand_over, exchange))
+        answer.add_done_callback(partial(self._hand_over, exchange, sent_at))
 
-    def _hand_over(self, exchange: Exchange, answer: Future[Any]) -> None:
+    def _hand_over(self, exchange: Exchange, sent_at: float, answer: Future[Any]) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._on_answer, exchange, answer)
+            self._loop.call_soon_threadsafe(self._on_answer, exchange, sent_at, answer)
         except RuntimeError:
             # The loop was closed: its callers are gone with it.
             answer.exception()
 
-    def _on_answer(self, exchange: Exchange, future: Future[Any]) -> None:
+    def _on_answer(self, exchange: Exchange, sent_at: float, future: Future[Any]) -> None:
         self._outstanding -= 1
         error = future.exception()
         if error is not None:
@@ -147,7 +154,7 @@ class ClientChannel:
             self._cancels += exchange.cancels
             self._on_failure(error)
             return
-        self._lost_at = None
+        self._contact_at = max(self._contact_at, sent_at)
         answer = decode_answer(future.result())
         if answer.number:
             self._received.append(answer.number)
@@ -164,7 +171,7 @@ class ClientChannel:
                 self._on_error(call, decode_error(reply.body).to_error(), refused)
         if refused:
             self._give_back(refused)
-        if self._needs_recovery:
+        if self._loss is not None:
             self._recover_soon()
         else:
             self._flush_soon()
@@ -179,7 +186,10 @@ class ClientChannel:
         return self.route.methods.get(call.method, False) and call.attempts < 5
 
     def _give_back(self, calls: list[CallFuture]) -> None:
-        """This host takes no calls any more: these, and what was not sent yet, go to the next one."""
+        """This host takes no calls any more: these, and what was not sent yet, go to the next one.
+
+        What it took before is still asked for here.
+        """
         self.is_gone = True
         calls += self._outbox
         self._outbox = []
@@ -191,30 +201,34 @@ class ClientChannel:
     # ---- lost contact
 
     def _on_failure(self, error: BaseException) -> None:
-        if isinstance(error, ray.exceptions.ActorUnavailableError):
-            now = self._loop.time()
-            if self._lost_at is None:
-                self._lost_at = now
-            if now - self._lost_at < _CONTACT_S:
-                self._needs_recovery = True
-                self._recover_soon()
-                return
-        cause = str(error).strip().partition("\n")[0][:300]
-        pending, self._pending = self._pending, {}
-        refused: list[CallFuture] = []
-        for call in pending.values():
-            self._on_error(call, self._unknown(call, cause), refused)
-        self._give_back(refused)
+        if isinstance(error, _LOSSES):
+            self._loss = error
+            self._recover_soon()
+        else:
+            self._give_up(error)
 
     def _recover_soon(self) -> None:
         if not self._outstanding:
             self._loop.call_later(_RECOVERY_PAUSE_S, self._recover)
 
     def _recover(self) -> None:
-        """Repeat everything that has no outcome; the host runs nothing twice."""
-        if self._needs_recovery and not self.is_gone and not self._outstanding:
-            self._needs_recovery = False
-            self._send(list(self._pending.values()), is_recovering=True)
+        """Repeat everything that has no outcome, while the host knows what it has run: it runs nothing twice."""
+        loss = self._loss
+        if loss is None or self._outstanding:
+            return
+        if self._loop.time() - self._contact_at >= _CONTACT_S:
+            self._give_up(loss)
+            return
+        self._loss = None
+        self._send(list(self._pending.values()), is_recovering=True)
+
+    def _give_up(self, loss: BaseException) -> None:
+        cause = str(loss).strip().partition("\n")[0][:300]
+        pending, self._pending = self._pending, {}
+        refused: list[CallFuture] = []
+        for call in pending.values():
+            self._on_error(call, self._unknown(call, cause), refused)
+        self._give_back(refused)
 
     def _unknown(self, call: CallFuture, cause: str) -> OutcomeUnknown:
         return OutcomeUnknown(

@@ -7,17 +7,20 @@ once, and keeps the reply until an exchange acknowledges the answer that carried
 from __future__ import annotations
 
 from collections import deque
+from itertools import count
 
 from ray_ext.wire.exchange import Answer, ReplyItem
 
 __all__ = ["ALONE_BYTES", "RETENTION_S", "Channel"]
 
-#: How long a host keeps a reply that nobody acknowledged, in seconds (design §7).
+#: How long a host keeps replies that nobody acknowledged, in seconds since their channel's last exchange (design §7).
 RETENTION_S = 60.0
 #: A body above this travels alone, in bytes (design §7).
 ALONE_BYTES = 64 * 1024
 #: The replies of one answer together stay below this, in bytes: Ray puts larger results into its object store.
 _ANSWER_BYTES = 96 * 1024
+#: No host uses a number twice: what acknowledges an answer of a forgotten channel says nothing about its successor.
+_answer_numbers = count(1)
 
 
 class Channel:
@@ -28,7 +31,6 @@ class Channel:
         self._unacknowledged: dict[int, list[ReplyItem]] = {}
         self._known: set[int] = set()
         self._floor = 0
-        self._answer_number = 0
         self.last_used = now
         #: Sequences of the calls that wait for their reply, by id.
         self.pending: dict[int, int] = {}
@@ -42,6 +44,10 @@ class Channel:
     def is_idle(self) -> bool:
         """Whether nothing is pending, ready or unacknowledged."""
         return not (self.pending or self._ready or self._unacknowledged)
+
+    def is_expired(self, now: float) -> bool:
+        """Whether the host may forget the channel: nobody used it for :data:`RETENTION_S`, and nothing is pending."""
+        return now - self.last_used >= RETENTION_S and not self.pending
 
     def admits(self, number: int, *, is_recovering: bool) -> bool:
         """Whether the exchange ``number`` counts.
@@ -80,9 +86,9 @@ class Channel:
             size += next_size
             if next_size > ALONE_BYTES:
                 break
-        self._answer_number += 1
-        self._unacknowledged[self._answer_number] = replies
-        return Answer(self._answer_number, replies)
+        number = next(_answer_numbers)
+        self._unacknowledged[number] = replies
+        return Answer(number, replies)
 
     def acknowledge(self, number: int) -> None:
         """The handle's process has this answer."""
