@@ -14,11 +14,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray_ext.actors.home import Home
 from ray_ext.actors.host import MAX_CONCURRENCY, Host
 from ray_ext.actors.names import CONTROL, host_name
-from ray_ext.actors.node_agent import NodeStatus
+from ray_ext.actors.node_link import NodeLink, StoredLock
+from ray_ext.actors.spares import Spares
 from ray_ext.actors.spec import Exit, InstanceSpec, InstanceStatus
 from ray_ext.errors import ExtensionCrashed, InsufficientResources, RayExtError
 from ray_ext.manifests import ManifestSource, read_wheel
 from ray_ext.manifests.metadata import metadata_of
+from ray_ext.manifests.model import Resources
 from ray_ext.packages import PackageCache
 from ray_ext.routing.ledger import Limits
 from ray_ext.routing.routes import Route, decode_route, encode_route
@@ -55,11 +57,22 @@ class _Live:
 class Fleet:
     """Belongs to the registry's event loop."""
 
-    def __init__(self, home: Home, namespace: str, store: Store, packages: PackageCache, blocking: _Blocking) -> None:
+    def __init__(
+        self,
+        home: Home,
+        namespace: str,
+        store: Store,
+        packages: PackageCache,
+        node: NodeLink,
+        blocking: _Blocking,
+        *,
+        spares: int,
+    ) -> None:
         self._home = home
         self._namespace = namespace
         self._store = store
         self._packages = packages
+        self._node = node
         self._blocking = blocking
         self._live: dict[str, _Live] = {}
         self._policies: dict[str, RestartPolicy] = {}
@@ -69,7 +82,7 @@ class Fleet:
         self._changed = asyncio.Event()
         self._is_closing = False
         self._epoch = 0
-        self._node: NodeStatus
+        self.spares = Spares(spares, self._create_spare)
 
     # ---- what is
 
@@ -80,6 +93,10 @@ class Fleet:
     def is_busy(self, extension: str) -> bool:
         """Whether an instance serves, or one is being started."""
         return extension in self._live or extension in self._starting or extension in self._restarts
+
+    def busy(self) -> set[str]:
+        """Every extension of which that is true."""
+        return {*self._live, *self._starting, *self._restarts}
 
     def route(self, extension: str, newer_than: int) -> Route | None:
         """The route, when its generation is above ``newer_than``."""
@@ -139,17 +156,20 @@ class Fleet:
         return self._epoch, [live.route for live in self._live.values()]
 
     async def _next_epoch(self) -> int:
-        self._epoch = max(self._epoch, await self._blocking(self._store.next_epoch))
-        return self._epoch
+        epoch: int = await self._blocking(self._store.next_epoch)
+        return epoch
 
-    def _notify(self) -> None:
+    def _notify(self, epoch: int) -> None:
+        """The table has changed, which nobody may see under its new epoch before."""
+        self._epoch = max(self._epoch, epoch)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     # ---- start
 
     async def start(self, extension: str) -> None:
-        """Start a new generation and route to it; raises what refused it."""
+        """Start a new generation and route to it; raises what refused it. One attempt of supervision gives way."""
+        await self._end_restart(extension)
         self._starting.add(extension)
         try:
             await self._start(extension)
@@ -163,11 +183,12 @@ class Fleet:
         installation: Installation = await self._blocking(self._store.installation, extension)
         release = await self._blocking(self._store.release, extension, installation.version)
         source, code = await self._blocking(self._code, release.sha256)
+        code_paths = [str(code), *await self._environment(installation)]
         generation: int = await self._blocking(self._store.next_generation, extension)
-        spec = self._spec(source, str(code), installation, generation)
-        actor = self._create(source, spec)
+        spec = self._spec(source, code_paths, installation, generation)
+        name, actor = self._host(source.manifest.resources, extension, generation)
         try:
-            methods = await self._open(extension, source, actor)
+            methods = await self._open(extension, source, actor, spec)
         except BaseException:
             ray.kill(actor)
             raise
@@ -177,7 +198,7 @@ class Fleet:
             version=manifest.version,
             generation=generation,
             epoch=await self._next_epoch(),
-            host=host_name(extension, generation),
+            host=name,
             is_trusted=spec.is_trusted,
             payload_limit=Limits.for_memory(spec.memory_bytes).payload_bytes,
             methods={method.name: method.idempotent for method in methods},
@@ -188,14 +209,29 @@ class Fleet:
     def _code(self, sha256: str) -> tuple[ManifestSource, object]:
         return read_wheel(self._packages.wheel(sha256)), self._packages.unpacked(sha256)
 
-    def _spec(self, source: ManifestSource, code: str, installation: Installation, generation: int) -> InstanceSpec:
+    async def _environment(self, installation: Installation) -> list[str]:
+        """The folder of its Python packages; built again if it was damaged or removed."""
+        if installation.lock is None:
+            return []
+        stored = StoredLock.decoded(installation.lock)
+        environment = await self._node.provide(
+            [],
+            stored.lock,
+            stored.sources,
+            lambda news: _log.info("%s: %s: %s", installation.extension, *(news.stage, news.text)),
+        )
+        return [environment.path]
+
+    def _spec(
+        self, source: ManifestSource, code_paths: list[str], installation: Installation, generation: int
+    ) -> InstanceSpec:
         manifest = source.manifest
         return InstanceSpec(
             metadata=metadata_of(manifest),
             generation=generation,
             entry_point=manifest.entry_point,
             is_trusted=manifest.isolation == "trusted",
-            code_paths=(code,),
+            code_paths=tuple(code_paths),
             env_vars=dict(manifest.runtime_env.env_vars),
             config=values.encode_value(installation.configuration),
             data_dir=str(self._home.data_dir(manifest.id)),
@@ -205,12 +241,22 @@ class Fleet:
             memory_bytes=manifest.resources.memory_bytes,
         )
 
-    def _create(self, source: ManifestSource, spec: InstanceSpec) -> Any:
-        resources = source.manifest.resources
+    def _host(self, resources: Resources, extension: str, generation: int) -> tuple[str, Any]:
+        """A host without an instance, by name and handle: a spare one where it fits."""
+        spare = self.spares.take() if Spares.fits(resources) else None
+        if spare is not None:
+            return spare
+        name = host_name(extension, generation)
+        return name, self._create(name, resources)
+
+    def _create_spare(self, name: str) -> Any:
+        return self._create(name, Resources())
+
+    def _create(self, name: str, resources: Resources) -> Any:
         return (
             ray.remote(concurrency_groups={CONTROL: 64})(Host)
             .options(
-                name=host_name(spec.metadata.id, spec.generation),
+                name=name,
                 namespace=self._namespace,
                 lifetime="detached",
                 num_cpus=resources.cpus,
@@ -222,11 +268,13 @@ class Fleet:
                 # Packages, data and logs are folders of this node.
                 scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
             )
-            .remote(spec)
+            .remote()
         )
 
-    async def _open(self, extension: str, source: ManifestSource, actor: Any) -> list[ExportedMethod]:
-        opening = asyncio.ensure_future(_await(actor.open.remote()))
+    async def _open(
+        self, extension: str, source: ManifestSource, actor: Any, spec: InstanceSpec
+    ) -> list[ExportedMethod]:
+        opening = asyncio.ensure_future(_await(actor.open.remote(spec)))
         placed = asyncio.ensure_future(_await(actor.ping.remote()))
         try:
             await asyncio.wait({opening, placed}, timeout=_PLACEMENT_S, return_when=asyncio.FIRST_COMPLETED)
@@ -270,7 +318,7 @@ class Fleet:
         self._live[extension] = live
         self._reasons.pop(extension, None)
         live.watch = asyncio.create_task(self._watch(live))
-        self._notify()
+        self._notify(live.route.epoch)
 
     # ---- watch and restart
 
@@ -282,14 +330,13 @@ class Fleet:
         extension = live.route.extension
         _log.warning("%s generation %d is gone: %s (%s)", extension, live.route.generation, gone.kind, gone.cause)
         self._reasons[extension] = f"{gone.kind}: {gone.cause}"
-        self._restarts[extension] = asyncio.create_task(self._restart(extension))
+        self.restart(extension)
 
     async def _bury(self, live: _Live, gone: Exit) -> None:
         extension = live.route.extension
         if self._live.get(extension) is live:
             del self._live[extension]
-        await self._next_epoch()
-        self._notify()
+        self._notify(await self._next_epoch())
         await self._blocking(
             self._store.retire,
             Tombstone(
@@ -321,17 +368,14 @@ class Fleet:
 
     async def stop(self, extension: str, grace_s: float) -> None:
         """End the instance, and any attempt to start one."""
-        restart = self._restarts.pop(extension, None)
-        if restart is not None:
-            restart.cancel()
-            await asyncio.wait({restart})
+        await self._end_restart(extension)
         live = self._live.pop(extension, None)
         self._reasons.pop(extension, None)
         if live is None:
             return
         if live.watch is not None:
             live.watch.cancel()
-        self._notify()
+        self._notify(self._epoch)
         gone = Exit(kind="host-lost", cause="it did not answer while it was unloaded")
         try:
             gone = await asyncio.wait_for(_await(live.actor.stop.remote(grace_s)), 2 * grace_s + 15.0)
@@ -339,38 +383,51 @@ class Fleet:
             _log.warning("%s did not stop in order: %s", extension, error)
         await self._bury(live, gone)
 
+    async def _end_restart(self, extension: str) -> None:
+        restart = self._restarts.pop(extension, None)
+        if restart is not None and restart is not asyncio.current_task():
+            restart.cancel()
+            await asyncio.wait({restart})
+
     async def close(self, grace_s: float) -> None:
-        """End every instance."""
+        """End every instance, and every spare host."""
         self._is_closing = True
+        self.spares.close()
         await asyncio.gather(*(self.stop(extension, grace_s) for extension in {*self._live, *self._restarts}))
         for actor in self._hosts():
             _kill_quietly(actor)
 
     # ---- after a start of the registry
 
-    async def reconcile(self, node: NodeStatus) -> None:
-        """Make the hosts that run and the store agree; new ones start on this node."""
-        self._node = node
-        await self._next_epoch()
+    async def reconcile(self) -> None:
+        """Make the hosts that run and the store agree."""
+        self._epoch = await self._next_epoch()
         stored: list[StoredRoute] = await self._blocking(self._store.list_routes)
-        await asyncio.gather(*(self._adopt(each) for each in stored))
+        installed = {each.extension: each for each in await self._blocking(self._store.list_installations)}
+        await asyncio.gather(*(self._adopt(each, installed.get(each.extension)) for each in stored))
         known = {live.route.host for live in self._live.values()}
         for name in self._host_names():
             if name not in known:
                 _log.warning("ending %s, which the store does not know", name)
                 _kill_quietly(ray.get_actor(name, namespace=self._namespace))
-        for installation in await self._blocking(self._store.list_installations):
-            extension = installation.extension
+        for extension, installation in installed.items():
             if installation.desired == "loaded" and extension not in self._live:
-                self._restarts[extension] = asyncio.create_task(self._restart(extension))
+                self.restart(extension)
+        self.spares.fill()
 
-    async def _adopt(self, stored: StoredRoute) -> None:
+    def restart(self, extension: str) -> None:
+        """Start it in the background, again and again until it runs."""
+        self._restarts[extension] = asyncio.create_task(self._restart(extension))
+
+    async def _adopt(self, stored: StoredRoute, installation: Installation | None) -> None:
         route = decode_route(stored.route)
         try:
+            if installation is None or (installation.version, installation.desired) != (route.version, "loaded"):
+                raise ValueError("an operation was undone")
             actor = ray.get_actor(stored.host, namespace=self._namespace)
             methods = await asyncio.wait_for(_await(actor.ping.remote()), _ADOPTION_S)
         except (ValueError, ray.exceptions.RayError, TimeoutError) as error:
-            cause = f"it was gone when the registry started ({type(error).__name__})"
+            cause = f"it was gone, or to go, when the registry started ({error})"
             await self._blocking(
                 self._store.retire,
                 Tombstone(

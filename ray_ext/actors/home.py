@@ -64,6 +64,16 @@ class Home:
         return self.root / "packages"
 
     @property
+    def environments(self) -> Path:
+        """The Python packages of extensions."""
+        return self.root / "environments"
+
+    @property
+    def extensions(self) -> Path:
+        """Where extensions are looked for, unless ``RAY_EXT_PATH`` says otherwise."""
+        return self.root / "extensions"
+
+    @property
     def layers(self) -> Path:
         """What guests import of ray_ext."""
         return self.root / "layers"

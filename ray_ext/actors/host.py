@@ -69,16 +69,15 @@ class Reply:
 class Host:
     """The actor class; :func:`ray.remote` is applied by the registry, which also declares its resources."""
 
-    def __init__(self, spec: InstanceSpec) -> None:
-        self._spec = spec
+    def __init__(self) -> None:
         self._instance: Instance | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._channels: dict[bytes, _LiveChannel] = {}
 
-    async def open(self) -> list[ExportedMethod]:
-        """Start the instance; returns what it exports. Called once, first."""
+    async def open(self, spec: InstanceSpec) -> list[ExportedMethod]:
+        """Start the instance; returns what it exports. Called once, before any other but ``ping``."""
         self._loop = asyncio.get_running_loop()
-        self._instance = instance = Instance(self._spec)
+        self._instance = instance = Instance(spec)
         await instance.start()
         self._loop.call_later(RETENTION_S, self._drop_idle_channels)
         gc.collect()
@@ -127,7 +126,7 @@ class Host:
                 args[place] = value
             else:
                 kwargs[place] = value
-        pickler = ray.cloudpickle.dumps if self._spec.is_trusted else None
+        pickler = ray.cloudpickle.dumps if self._instance is not None and self._instance.spec.is_trusted else None
         encoding, body = values.encode_arguments(tuple(args), kwargs, pickler=pickler)
         return await self._invoke(CallItem(0, call.method, call.timeout_s, encoding, body))
 
@@ -157,7 +156,7 @@ class Host:
     async def _on_data_loop(self, work: Callable[[], Awaitable[T]]) -> T:
         loop = self._loop
         if loop is None:
-            raise ExtensionCrashed("the host has not started its instance", where=self._spec.metadata.id)
+            raise ExtensionCrashed("the host has not started its instance", fix="load the extension first")
 
         async def run() -> T:
             return await work()

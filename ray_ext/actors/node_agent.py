@@ -1,12 +1,14 @@
-"""The node agent: one per node, owns what the node's hosts share. So far that is the zygote."""
+"""The node agent: one per node, owns what the node's hosts share: the zygote, and environments of Python packages."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import select
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ import ray
 from msgspec import Struct
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ray_ext.actors.commands import PythonSources
 from ray_ext.actors.home import Home
 from ray_ext.actors.names import node_agent_name
+from ray_ext.errors import RayExtError
+from ray_ext.packages.environments import EnvironmentCache, Lock, Progress, Sources
 from ray_ext.sandbox.layer import guest_layer
 from ray_ext.sandbox.machine import guarantees
 from ray_ext.sandbox.nursery import Nursery
 
-__all__ = ["NodeAgent", "NodeStatus", "ensure_node_agent"]
+__all__ = ["Environment", "NodeAgent", "NodeStatus", "ensure_node_agent"]
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +49,13 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     zygote_restarts: int
 
 
+class Environment(Struct, frozen=True, kw_only=True):
+    """An environment that is there, just verified."""
+
+    lock: Lock
+    path: str
+
+
 class NodeAgent:
     """The actor class. Everything begins in the constructor, which is all that Ray runs after a restart."""
 
@@ -51,6 +63,7 @@ class NodeAgent:
         self._home = Home(Path(home))
         self._restarts = 0
         self._layer = guest_layer(self._home.layers)
+        self._environments = EnvironmentCache(self._home.environments)
         self._nursery: Nursery | None = None
         if not guarantees().missing:
             self._nursery = self._open_nursery()
@@ -84,6 +97,54 @@ class NodeAgent:
             zygote_pid=None if self._nursery is None else self._nursery.pid,
             zygote_restarts=self._restarts,
         )
+
+    # ---- environments
+
+    async def provide(
+        self, requirements: list[str], lock: Lock | None, sources: PythonSources
+    ) -> AsyncIterator[Progress | Environment]:
+        """Resolve ``requirements``, unless ``lock`` says to what, and build the environment where it is missing.
+
+        Yields progress, and the environment last. Raises EnvironmentFailed.
+        """
+        loop = asyncio.get_running_loop()
+        news: asyncio.Queue[Progress | Environment | RayExtError] = asyncio.Queue()
+
+        def report(progress: Progress) -> None:
+            loop.call_soon_threadsafe(news.put_nowait, progress)
+
+        def work() -> None:
+            try:
+                result: Environment | RayExtError = self._provide(requirements, lock, sources, report)
+            except RayExtError as error:
+                result = error
+            loop.call_soon_threadsafe(news.put_nowait, result)
+
+        working = asyncio.create_task(asyncio.to_thread(work))
+        while True:
+            each = await news.get()
+            if isinstance(each, RayExtError):
+                raise each
+            yield each
+            if isinstance(each, Environment):
+                await working
+                return
+
+    def _provide(self, requirements: list[str], lock: Lock | None, sources: PythonSources, report: Any) -> Environment:
+        places = Sources(
+            find_links=tuple(map(Path, sources.find_links)), index_url=sources.index_url, is_offline=sources.is_offline
+        )
+        if lock is None or not lock.is_for_this_python:
+            lock = self._environments.lock(requirements, places, report=report)
+        return Environment(lock=lock, path=str(self._environments.build(lock, places, report=report)))
+
+    async def collect(self, keep: list[str], *, is_thorough: bool) -> int:
+        """Remove the environments whose digest is not in ``keep``; returns the bytes freed.
+
+        ``is_thorough``: and what was downloaded to build environments, which would make the next build faster.
+        """
+        gone = await asyncio.to_thread(self._environments.collect, keep, with_downloads=is_thorough)
+        return sum(each.size_bytes for each in gone)
 
 
 async def ensure_node_agent(home: Home, namespace: str) -> Any:

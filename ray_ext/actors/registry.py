@@ -9,42 +9,26 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
-
-import ray
+from typing import ParamSpec, TypeVar
 
 import ray_ext
+from ray_ext.actors.commands import Command, PlanView
 from ray_ext.actors.fleet import Fleet
 from ray_ext.actors.home import Home
-from ray_ext.actors.node_agent import NodeStatus, ensure_node_agent
-from ray_ext.actors.views import ExtensionView, RuntimeView
-from ray_ext.errors import (
-    ExtensionNotFound,
-    ExtensionNotLoaded,
-    GrantRequired,
-    InstallationConflict,
-    RayExtError,
-)
-from ray_ext.manifests import (
-    Manifest,
-    ManifestSource,
-    check_runtime_version,
-    read_wheel,
-    redact,
-    refuse_unlanded,
-    validate_configuration,
-)
-from ray_ext.packages import PackageCache, StoredPackage
+from ray_ext.actors.node_link import NodeLink, StoredLock
+from ray_ext.actors.operations import Operations
+from ray_ext.actors.planner import facts_of, release_of
+from ray_ext.actors.views import ExtensionView, ReleaseView, RuntimeView, release_view
+from ray_ext.errors import ExtensionNotFound, ExtensionNotLoaded
+from ray_ext.manifests import ManifestSource, read_wheel, redact, refuse_unlanded
+from ray_ext.packages import PackageCache
 from ray_ext.routing.routes import Route
-from ray_ext.store.store import Installation, Release, Store
+from ray_ext.store.store import AuditEntry, Installation, Store
 
 __all__ = ["Registry"]
-
-#: How long a node agent may take to say how it is, in seconds.
-_NODE_S = 5.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,17 +37,19 @@ R = TypeVar("R")
 class Registry:
     """The actor class. Every method may be sent again after an unknown outcome: all are idempotent."""
 
-    def __init__(self, home: str, namespace: str) -> None:
+    def __init__(self, home: str, namespace: str, spares: int = 1) -> None:
         self._home = Home(Path(home))
         self._namespace = namespace
         self._started_at = time.time()
         self._store = Store(self._home.store_url)
         self._packages = PackageCache(self._home.packages)
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._fleet = Fleet(self._home, namespace, self._store, self._packages, self._blocking)
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._node = NodeLink(self._home, namespace)
+        self._fleet = Fleet(
+            self._home, namespace, self._store, self._packages, self._node, self._blocking, spares=spares
+        )
+        self._operations = Operations(self._home, self._store, self._packages, self._fleet, self._node, self._blocking)
         self._starting: asyncio.Task[None] | None = None
-        self._node_agent: Any = None
         self._is_closing = False
 
     async def _blocking(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -77,11 +63,9 @@ class Registry:
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
-        self._node_agent = await ensure_node_agent(self._home, self._namespace)
-        await self._fleet.reconcile(await self._node_agent.status.remote())
-
-    def _lock(self, extension: str) -> asyncio.Lock:
-        return self._locks.setdefault(extension, asyncio.Lock())
+        await self._node.open()
+        await self._operations.recover()
+        await self._fleet.reconcile()
 
     # ---- operations
 
@@ -90,76 +74,65 @@ class Registry:
         await self._ready()
         return os.getpid()
 
-    async def install(
-        self, wheel: bytes, configuration: dict[str, Any] | None, grant: str, source: str
-    ) -> ExtensionView:
-        """Record a package as the installation of its extension. Executes none of its code.
+    async def plan(self, command: Command) -> PlanView:
+        """What the command would do now, step by step; changes nothing, and runs none of the extension's code."""
+        await self._ready()
+        return (await self._operations.prepare(command)).view
 
-        ``configuration`` None keeps that of an existing installation.
+    async def perform(self, command: Command, operation: str) -> ExtensionView | None:
+        """Carry the command out, once for each ``operation``; returns the extension, None when it is removed.
+
+        Raises what refused it, and what a step raised after the others were undone.
         """
         await self._ready()
-        stored = await self._blocking(self._packages.add, wheel)
-        manifest = stored.source.manifest
-        check_runtime_version(manifest, ray_ext.__version__)
-        refuse_unlanded(manifest)
-        _check_grant(stored.source.manifest, grant, source)
-        async with self._lock(manifest.id):
-            old = await self._blocking(self._store.installation, manifest.id)
-            if configuration is None:
-                configuration = old.configuration if old is not None else {}
-            values = validate_configuration(stored.source.configuration_schema, configuration)
-            await self._check_not_running(stored, old, values, source)
-            release = Release(
-                extension=manifest.id,
-                version=manifest.version,
-                sha256=stored.sha256,
-                manifest=stored.source.text.encode(),
-                source=source,
-            )
-            installation = await self._blocking(self._store.install, release, values, grant)
-        return await self._view(installation)
+        extension = await self._operations.perform(command, operation)
+        installation = await self._blocking(self._store.installation, extension)
+        return None if installation is None else await self._view(installation)
 
-    async def _check_not_running(
-        self, stored: StoredPackage, old: Installation | None, configuration: dict[str, Any], source: str
-    ) -> None:
-        if old is None or not self._fleet.is_busy(old.extension):
-            return
-        offered = stored.source.manifest.version
-        if old.version == offered and old.configuration == configuration:
-            return
-        changed = "version" if old.version != offered else "configuration"
-        raise InstallationConflict(
-            f"{old.extension} {old.version} is loaded; its {changed} cannot change while it runs",
-            where=f"installed: {old.version}; offered: {offered} from {source}",
-            fix=f"unload it first: ray-ext unload {old.extension}",
-            details={"id": old.extension, "installed": old.version, "offered": offered},
+    async def news(self, operation: str, after: int, wait_s: float) -> tuple[list[tuple[int, str]], bool]:
+        """What an operation has told since the news of number ``after``, by number; and whether it is over."""
+        news, is_over = await self._operations.news(operation, after, wait_s)
+        return [(each.number, each.text) for each in news], is_over
+
+    async def register(self, wheel: bytes, source: str, actor: str) -> ReleaseView:
+        """Make a package's release known, for plans to choose; it is not installed."""
+        await self._ready()
+        checked = await self._blocking(self._packages.check, wheel)
+        refuse_unlanded(checked.source.manifest)
+        await self._blocking(self._packages.add, wheel)
+        release = release_of(checked.source, checked.sha256, source)
+        entry = AuditEntry(
+            actor=actor, verb="register", outcome="done", extension=release.extension, version=release.version
         )
+        await self._blocking(self._store.register, release, facts_of(checked.source.manifest), audit_entry=entry)
+        listed = await self._blocking(self._store.list_releases, release.extension)
+        return next(release_view(each) for each in listed if each.version == release.version)
 
-    async def load(self, extension: str) -> ExtensionView:
-        """Start the extension's instance; returns when it takes calls. An extension that is loaded stays as it is."""
+    async def yank(self, extension: str, version: str, reason: str | None, actor: str) -> None:
+        """Keep plans from choosing a release (None: let them again); where it is installed it stays."""
         await self._ready()
-        async with self._lock(extension):
-            installation = await self._installation(extension)
-            if not self._fleet.is_live(extension):
-                await self._blocking(self._store.set_desired, extension, "loaded")
-                try:
-                    await self._fleet.start(extension)
-                except RayExtError:
-                    await self._blocking(self._store.set_desired, extension, "unloaded")
-                    await self._fleet.stop(extension, 0.0)
-                    raise
-            installation = await self._installation(extension)
-        return await self._view(installation)
+        verb = "unyank" if reason is None else "yank"
+        entry = AuditEntry(actor=actor, verb=verb, outcome="done", extension=extension, version=version)
+        if reason is None:
+            await self._blocking(self._store.unyank, extension, version, audit_entry=entry)
+        else:
+            await self._blocking(self._store.yank, extension, version, reason, audit_entry=entry)
 
-    async def unload(self, extension: str, grace_s: float) -> ExtensionView:
-        """End the instance: no new calls, running ones get ``grace_s`` seconds, then ``on_unload``."""
+    async def list_releases(self, extension: str | None) -> list[ReleaseView]:
+        """The known releases."""
         await self._ready()
-        await self._installation(extension)
-        async with self._lock(extension):
-            await self._blocking(self._store.set_desired, extension, "unloaded")
-            await self._fleet.stop(extension, grace_s)
-            installation = await self._installation(extension)
-        return await self._view(installation)
+        return [release_view(each) for each in await self._blocking(self._store.list_releases, extension)]
+
+    async def audit(self, extension: str | None, limit: int) -> list[AuditEntry]:
+        """The last entries of the audit trail, the newest first."""
+        await self._ready()
+        entries: list[AuditEntry] = await self._blocking(self._store.list_audit, extension, limit=limit)
+        return entries
+
+    async def collect(self) -> int:
+        """Remove packages, environments and downloads that nothing needs; returns the bytes freed."""
+        await self._ready()
+        return await self._operations.collect(is_thorough=True)
 
     async def list_extensions(self) -> list[ExtensionView]:
         """Every installation, by id."""
@@ -181,15 +154,10 @@ class Registry:
             registry_pid=os.getpid(),
             writer_epoch=self._store.writer_epoch,
             started_at=self._started_at,
-            nodes=await self._nodes(),
+            nodes=[node for node in [await self._node.status()] if node is not None],
+            spare_hosts=self._fleet.spares.ready,
             extensions=await self.list_extensions(),
         )
-
-    async def _nodes(self) -> list[NodeStatus]:
-        try:
-            return [await asyncio.wait_for(_await(self._node_agent.status.remote()), _NODE_S)]
-        except (ray.exceptions.RayError, TimeoutError):
-            return []
 
     async def route(self, extension: str, newer_than: int, wait_s: float) -> Route:
         """The route to the extension's instance of a generation above ``newer_than``.
@@ -217,7 +185,7 @@ class Registry:
         await self._ready()
         self._is_closing = True
         await self._fleet.close(grace_s)
-        ray.kill(self._node_agent)
+        self._node.close()
         await self._blocking(self._store.close)
 
     # ---- views
@@ -238,6 +206,7 @@ class Registry:
         assert release is not None, "the store's foreign key binds every installation to its release"
         source = await self._blocking(self._source, release.sha256)
         manifest = source.manifest
+        packages = [] if installation.lock is None else list(StoredLock.decoded(installation.lock).lock.packages)
         state, reason = self._fleet.state(manifest.id, installation.desired)
         route = self._fleet.route(manifest.id, 0)
         return ExtensionView(
@@ -256,6 +225,8 @@ class Registry:
             memory_bytes=manifest.resources.memory_bytes,
             grant=installation.grant,
             source=release.source,
+            dependencies=dict(manifest.dependencies),
+            python_packages=packages,
             created_at=installation.created_at,
             updated_at=installation.updated_at,
             configuration=redact(source.configuration_schema, installation.configuration),
@@ -266,17 +237,3 @@ class Registry:
 
     def _source(self, sha256: str) -> ManifestSource:
         return read_wheel(self._packages.wheel(sha256))
-
-
-async def _await(reference: Awaitable[Any]) -> Any:
-    return await reference
-
-
-def _check_grant(manifest: Manifest, grant: str, source: str) -> None:
-    if manifest.isolation == "trusted" and grant != "requested":
-        raise GrantRequired(
-            f'{manifest.id} asks for isolation = "trusted": its code would run inside its host, without confinement',
-            where=source,
-            fix='grant exactly that with grant="requested" (CLI: --grant requested), or set isolation = "strict"',
-            details={"missing": ["isolation: trusted"]},
-        )

@@ -11,8 +11,9 @@ import ray
 from ray_ext.client.call import CallFuture
 from ray_ext.client.caller import caller_for
 from ray_ext.client.registry_client import registry_client
-from ray_ext.client.routebook import Target, route_book
+from ray_ext.client.routebook import route_book
 from ray_ext.errors import ArgumentNotSerialisable, NoEventLoop, NotExported, PayloadTooLarge
+from ray_ext.routing.book import Target
 from ray_ext.wire import values
 from ray_ext.wire.exchange import CallItem, encode_exchange_part
 

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import ray
 
+from ray_ext.actors.commands import Command, PlanView, Verb
 from ray_ext.actors.home import Home
-from ray_ext.actors.views import ExtensionView, RuntimeView
+from ray_ext.actors.views import ExtensionView, ReleaseView, RuntimeView
 from ray_ext.client.boot import Connection, join, start
 from ray_ext.client.caller import forget_callers
+from ray_ext.client.commands import GRACE_S, Grant, Target, make_command, new_operation, operator, package_of
 from ray_ext.client.handle import Handle
-from ray_ext.client.registry_client import forget_registry, registry_client
+from ray_ext.client.progress import OnProgress, watched
+from ray_ext.client.registry_client import RegistryClient, forget_registry, registry_client
 from ray_ext.client.routebook import forget_routes
-from ray_ext.errors import PackageInvalid, RuntimeClosed, RuntimeUnreachable
+from ray_ext.errors import ExtensionNotFound, RuntimeClosed, RuntimeUnreachable
+from ray_ext.packages.discovery import Discovered, discover, search_paths
+from ray_ext.store.records import AuditEntry
 
 __all__ = ["AsyncRuntime", "Grant", "Runtime", "connect"]
 
-Grant = Literal["none", "requested"]
-
-#: How long running calls get when an extension is unloaded, in seconds.
-GRACE_S = 10.0
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def connect(
@@ -58,12 +62,17 @@ def connect(
     return Runtime(connection)
 
 
-class _Client:
-    """What :class:`Runtime` and :class:`AsyncRuntime` share."""
+class Runtime:
+    """A runtime; its methods block. ``runtime.aio`` has the same methods to await.
+
+    As a context manager it is closed at the end.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._is_closed = False
+        self.aio = AsyncRuntime(self)
+        atexit.register(self.close)
 
     @property
     def namespace(self) -> str:
@@ -79,53 +88,161 @@ class _Client:
         """A handle; it may be made before the extension is loaded."""
         return Handle(self.namespace, extension)
 
-    def _client(self) -> Any:
+    def _client(self) -> RegistryClient:
         if self._is_closed:
             raise RuntimeClosed("this runtime was closed", fix="connect again: ray_ext.connect()")
         return registry_client(self.namespace)
 
-
-class Runtime(_Client):
-    """A runtime; its methods block. ``runtime.aio`` has the same methods to await.
-
-    As a context manager it is closed at the end.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self.aio = AsyncRuntime(connection, self._run_close)
-        atexit.register(self.close)
-
     def install(
         self,
-        source: str | os.PathLike[str],
+        source: Target,
+        *,
+        version: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        grant: Grant | None = None,
+        load: bool = True,
+        find_links: Sequence[str | os.PathLike[str]] = (),
+        index_url: str | None = None,
+        plan: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> ExtensionView:
+        """Install from a project folder or a wheel, or by id and ``version`` a release that is known; with all that it
+        depends on, and load it unless ``load=False``.
+
+        Nothing of the extension runs before it is loaded. Installing the same content again is harmless. ``config`` and
+        ``grant`` None keep what is there. ``grant="requested"`` grants what the manifest asks for. Python packages come
+        from ``find_links`` (folders of wheels) and the index at ``index_url``. ``plan`` is the hash of a plan: any
+        other is refused. If a step fails, the earlier ones are undone.
+
+        Raises ManifestInvalid, PackageInvalid, ConfigurationInvalid, ReleaseConflict, InstallationConflict,
+        GrantRequired, NotLanded, DependencyConflict, DependencyCycle, EnvironmentFailed, PlanStale, OperationConflict,
+        and what :meth:`load` raises.
+        """
+        command = make_command(
+            "install",
+            source,
+            to=version,
+            config=config,
+            grant=grant,
+            load=load,
+            find_links=find_links,
+            index_url=index_url,
+            plan=plan,
+        )
+        return self._expect(self._perform(command, on_progress))
+
+    def load(self, extension: str, *, plan: str | None = None, on_progress: OnProgress | None = None) -> ExtensionView:
+        """Start the extension, after what it depends on; returns when it takes calls.
+
+        Raises LoadFailed, ExtensionCrashed, InsufficientResources, IsolationUnavailable or ExtensionNotFound.
+        """
+        return self._expect(self._perform(make_command("load", extension, plan=plan), on_progress))
+
+    def unload(
+        self, extension: str, *, grace_s: float = GRACE_S, cascade: bool = False, plan: str | None = None
+    ) -> ExtensionView:
+        """End the extension's instance: running calls get ``grace_s`` seconds, then ``on_unload`` runs.
+
+        Raises DependentsExist while others that are loaded need it, unless ``cascade``: then they end first.
+        """
+        return self._expect(
+            self._perform(make_command("unload", extension, grace_s=grace_s, cascade=cascade, plan=plan), None)
+        )
+
+    def remove(
+        self,
+        extension: str,
+        *,
+        cascade: bool = False,
+        purge: bool = False,
+        grace_s: float = GRACE_S,
+        plan: str | None = None,
+    ) -> None:
+        """Unload and forget it, with its package and its log; its data directory stays unless ``purge``.
+
+        Raises DependentsExist while others that are installed need it, unless ``cascade``: then they go first.
+        """
+        self._perform(make_command("remove", extension, cascade=cascade, purge=purge, grace_s=grace_s, plan=plan), None)
+
+    def upgrade(
+        self,
+        extension: str,
+        to: Target | None = None,
         *,
         config: Mapping[str, Any] | None = None,
-        grant: Grant = "none",
-        load: bool = True,
+        grant: Grant | None = None,
+        grace_s: float = GRACE_S,
+        find_links: Sequence[str | os.PathLike[str]] = (),
+        index_url: str | None = None,
+        plan: str | None = None,
+        on_progress: OnProgress | None = None,
     ) -> ExtensionView:
-        """Install from a project folder or a wheel, and load it unless ``load=False``.
+        """Change the version: ``to`` a known version, or that of a folder or wheel; None is the best that fits.
 
-        Nothing of the extension runs before it is loaded. Installing the same content again is harmless; ``config``
-        None keeps what is configured. ``grant="requested"`` grants what the manifest asks for.
-        Raises ManifestInvalid, PackageInvalid, ConfigurationInvalid, ReleaseConflict, InstallationConflict,
-        GrantRequired, NotLanded, and what :meth:`load` raises.
+        What depends on it stays loaded, and its calls wait. Nothing better to change to is no error. Raises what
+        :meth:`install` raises.
         """
-        wheel, origin = _package(source)
-        view: ExtensionView = self._client().call(
-            "install", wheel, None if config is None else dict(config), grant, origin
+        command = make_command(
+            "upgrade",
+            extension,
+            to=to,
+            config=config,
+            grant=grant,
+            grace_s=grace_s,
+            find_links=find_links,
+            index_url=index_url,
+            plan=plan,
         )
-        return self.load(view.id) if load else view
+        return self._expect(self._perform(command, on_progress))
 
-    def load(self, extension: str) -> ExtensionView:
-        """Start the extension; returns when it takes calls. Raises LoadFailed, ExtensionCrashed,
-        InsufficientResources, IsolationUnavailable or ExtensionNotFound."""
-        view: ExtensionView = self._client().call("load", extension)
+    def plan(self, verb: Verb, target: Target, /, **options: Any) -> PlanView:
+        """What ``install``, ``load``, ``unload``, ``remove`` or ``upgrade`` would do now, step by step and why.
+
+        ``options`` are those of the verb. Changes nothing, and executes nothing of the extension.
+        """
+        view: PlanView = self._client().call("plan", make_command(verb, target, **options))
         return view
 
-    def unload(self, extension: str, *, grace_s: float = GRACE_S) -> ExtensionView:
-        """End the extension's instance: running calls get ``grace_s`` seconds, then ``on_unload`` runs."""
-        view: ExtensionView = self._client().call("unload", extension, grace_s)
+    def register(self, source: Target) -> ReleaseView:
+        """Make the release in a folder or wheel known, so that plans can choose it, without installing it."""
+        wheel, origin = package_of(source)
+        view: ReleaseView = self._client().call("register", wheel, origin, operator())
+        return view
+
+    def yank(self, extension: str, version: str, reason: str | None) -> None:
+        """Keep plans from choosing a release, and say why; None takes that back. Where it is installed it stays."""
+        self._client().call("yank", extension, version, reason, operator())
+
+    def releases(self, extension: str | None = None) -> list[ReleaseView]:
+        """The releases that are known."""
+        views: list[ReleaseView] = self._client().call("list_releases", extension)
+        return views
+
+    def discover(self) -> list[Discovered]:
+        """What lies on the search paths (``RAY_EXT_PATH``, or the state home's ``extensions``) and among the installed
+        distributions, valid or not and why. Executes nothing."""
+        return discover(search_paths(os.environ, self._connection.home.extensions), distributions=True)
+
+    def audit(self, extension: str | None = None, *, limit: int = 100) -> list[AuditEntry]:
+        """Who did what, the newest first."""
+        entries: list[AuditEntry] = self._client().call("audit", extension, limit)
+        return entries
+
+    def collect(self) -> int:
+        """Remove packages, environments and downloads that nothing needs; returns the bytes freed."""
+        freed: int = self._client().call("collect")
+        return freed
+
+    def _perform(self, command: Command, on_progress: OnProgress | None) -> ExtensionView | None:
+        registry, operation = self._client(), new_operation()
+        with watched(registry, operation, on_progress):
+            view: ExtensionView | None = registry.call("perform", command, operation)
+        return view
+
+    @staticmethod
+    def _expect(view: ExtensionView | None) -> ExtensionView:
+        if view is None:
+            raise ExtensionNotFound("it was removed by somebody else meanwhile", details={"installed": []})
         return view
 
     def list(self) -> list[ExtensionView]:
@@ -151,7 +268,7 @@ class Runtime(_Client):
             self._run_close()
 
     def _run_close(self) -> None:
-        self._is_closed = self.aio._is_closed = True
+        self._is_closed = True
         atexit.unregister(self.close)
         forget_callers(self.namespace)
         forget_routes(self.namespace)
@@ -169,59 +286,54 @@ class Runtime(_Client):
         self.close()
 
 
-class AsyncRuntime(_Client):
+def _twin(
+    method: Callable[Concatenate[Runtime, P], R],
+) -> Callable[Concatenate[AsyncRuntime, P], Coroutine[Any, Any, R]]:
+    """The method as a coroutine function: it runs in a thread, and goes on there if the awaiting is cancelled."""
+
+    async def awaitable(self: AsyncRuntime, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.to_thread(method, self.runtime, *args, **kwargs)
+
+    functools.update_wrapper(awaitable, method)
+    return awaitable
+
+
+class AsyncRuntime:
     """The awaitable twins of :class:`Runtime`'s methods, with the same contracts."""
 
-    def __init__(self, connection: Connection, run_close: Callable[[], None]) -> None:
-        super().__init__(connection)
-        self._run_close = run_close
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
 
-    async def install(
-        self,
-        source: str | os.PathLike[str],
-        *,
-        config: Mapping[str, Any] | None = None,
-        grant: Grant = "none",
-        load: bool = True,
-    ) -> ExtensionView:
-        """See :meth:`Runtime.install`."""
-        wheel, origin = await asyncio.to_thread(_package, source)
-        view: ExtensionView = await self._client().call_async(
-            "install", wheel, None if config is None else dict(config), grant, origin
-        )
-        return await self.load(view.id) if load else view
+    @property
+    def namespace(self) -> str:
+        """See :attr:`Runtime.namespace`."""
+        return self.runtime.namespace
 
-    async def load(self, extension: str) -> ExtensionView:
-        """See :meth:`Runtime.load`."""
-        view: ExtensionView = await self._client().call_async("load", extension)
-        return view
+    @property
+    def home(self) -> Path:
+        """See :attr:`Runtime.home`."""
+        return self.runtime.home
 
-    async def unload(self, extension: str, *, grace_s: float = GRACE_S) -> ExtensionView:
-        """See :meth:`Runtime.unload`."""
-        view: ExtensionView = await self._client().call_async("unload", extension, grace_s)
-        return view
+    def extension(self, extension: str) -> Handle:
+        """See :meth:`Runtime.extension`."""
+        return self.runtime.extension(extension)
 
-    async def list(self) -> list[ExtensionView]:
-        """See :meth:`Runtime.list`."""
-        views: list[ExtensionView] = await self._client().call_async("list_extensions")
-        return views
-
-    async def show(self, extension: str) -> ExtensionView:
-        """See :meth:`Runtime.show`."""
-        view: ExtensionView = await self._client().call_async("show", extension)
-        return view
-
-    async def status(self) -> RuntimeView:
-        """See :meth:`Runtime.status`."""
-        view: RuntimeView = await self._client().call_async("status")
-        return view
-
-    async def close(self) -> None:
-        """See :meth:`Runtime.close`."""
-        if not self._is_closed:
-            if self._connection.is_owner and ray.is_initialized():
-                await self._client().call_async("close", GRACE_S)
-            self._run_close()
+    install = _twin(Runtime.install)
+    load = _twin(Runtime.load)
+    unload = _twin(Runtime.unload)
+    remove = _twin(Runtime.remove)
+    upgrade = _twin(Runtime.upgrade)
+    plan = _twin(Runtime.plan)
+    register = _twin(Runtime.register)
+    yank = _twin(Runtime.yank)
+    releases = _twin(Runtime.releases)
+    discover = _twin(Runtime.discover)
+    audit = _twin(Runtime.audit)
+    collect = _twin(Runtime.collect)
+    list = _twin(Runtime.list)
+    show = _twin(Runtime.show)
+    status = _twin(Runtime.status)
+    close = _twin(Runtime.close)
 
 
 def _end_registry(namespace: str) -> None:
@@ -231,19 +343,3 @@ def _end_registry(namespace: str) -> None:
         ray.kill(ray.get_actor(REGISTRY_NAME, namespace=namespace), no_restart=True)
     except ValueError:
         return
-
-
-def _package(source: str | os.PathLike[str]) -> tuple[bytes, str]:
-    """The wheel's bytes and where they came from."""
-    from ray_ext.packages import pack_folder
-
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return pack_folder(path), str(path.absolute())
-    if path.suffix == ".whl" and path.is_file():
-        return path.read_bytes(), str(path.absolute())
-    raise PackageInvalid(
-        f"{path} is neither a folder nor a wheel" if path.exists() else f"{path} does not exist",
-        fix="give the folder that holds extension.toml, or a .whl file",
-        details={"problems": []},
-    )

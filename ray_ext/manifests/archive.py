@@ -11,6 +11,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, NoReturn
@@ -19,7 +20,7 @@ from ray_ext.errors import PackageInvalid
 from ray_ext.manifests.grammar import RESERVED_MODULES
 from ray_ext.manifests.problems import Problem, raise_problems, show
 
-__all__ = ["FILES", "FILE_BYTES", "TOTAL_BYTES", "Archive", "name_problems", "open_archive"]
+__all__ = ["DEPTH", "FILES", "FILE_BYTES", "TOTAL_BYTES", "Archive", "name_problems", "open_archive"]
 
 FILES = 10_000
 """Files in a package."""
@@ -27,6 +28,8 @@ FILE_BYTES = 64 * 2**20
 """Bytes of one file."""
 TOTAL_BYTES = 256 * 2**20
 """Bytes of all files, and of the wheel itself."""
+DEPTH = 32
+"""Folders on the way to a file; removing what lies deeper exhausts the interpreter's stack or its descriptors."""
 
 _RATIO = 200
 """Times that a wheel may grow when it is unpacked, once that is above _RATIO_FROM. Source text grows 3 to 10 times."""
@@ -66,10 +69,12 @@ class Archive:
             OSError,
             EOFError,
             ValueError,
+            OverflowError,
             NotImplementedError,
             RuntimeError,
         ) as error:
-            # RuntimeError is zipfile's word for encrypted members; the others are damage.
+            # RuntimeError is zipfile's word for encrypted members, OverflowError is Python's for absurd offsets; the
+            # others are damage.
             _refuse(self._file, name, f"damaged data ({show(str(error))[1:-1]})", "a readable file", "build it again")
         if len(data) > limit:
             _refuse(self._file, name, f"more than {limit} bytes", f"at most {limit} bytes", "make the file smaller")
@@ -96,6 +101,8 @@ def open_archive(file: IO[bytes], origin: str) -> Iterator[Archive]:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
         _refuse(shown, "", f"no zip archive ({show(str(error))[1:-1]})", "a wheel", "build it again")
     with zip_file:
+        if (count := len(zip_file.infolist())) > FILES:  # the end record's number, checked above, may lie
+            _refuse(shown, "", f"{count} entries", f"at most {FILES} files", "make the package smaller")
         problems = _member_problems(zip_file.infolist(), shown)
         if problems:
             raise_problems(PackageInvalid, shown, problems)
@@ -128,8 +135,6 @@ def _check_end(file: IO[bytes], size_bytes: int, shown: str) -> None:
 
 def _member_problems(members: list[zipfile.ZipInfo], file: str) -> list[Problem]:
     problems = []
-    if len(members) > FILES:
-        problems.append(Problem(file, "", f"{len(members)} entries", f"at most {FILES}", "make the package smaller"))
     for member in members:
         name = show(member.orig_filename)[1:-1]
         kind = stat.S_IFMT(member.external_attr >> 16)
@@ -152,6 +157,8 @@ def name_problems(names: list[str], file: str, *, folders: list[str] | None = No
         for name in [*names, *(folders or ())]
         for found, allowed in _one_name_problems(name)
     ]
+    if problems:
+        return problems  # comparing names is for those of bounded length and depth
     seen: dict[str, str] = {}
     for name in names:
         folded = _folded(name)
@@ -159,15 +166,21 @@ def name_problems(names: list[str], file: str, *, folders: list[str] | None = No
             found = f"the same name as {show(seen[folded])}, but for case or Unicode form"
             problems.append(Problem(file, show(name)[1:-1], found, "names that differ everywhere", "rename one"))
         seen[folded] = name
-    parents = {_folded(name)[:index] for name in names for index, letter in enumerate(_folded(name)) if letter == "/"}
-    both = [name for name in names if _folded(name) in parents]
-    return problems + [Problem(file, show(name)[1:-1], "a file and a folder", "one", "rename one") for name in both]
+    ordered = sorted(seen)
+    for folded, name in seen.items():
+        after = bisect_left(ordered, f"{folded}/")
+        if after < len(ordered) and ordered[after].startswith(f"{folded}/"):
+            problems.append(Problem(file, show(name)[1:-1], "a file and a folder", "one", "rename one"))
+    return problems
 
 
 def _one_name_problems(name: str) -> Iterator[tuple[str, str]]:
     parts = name.split("/")
     if len(name.encode("utf-8", "replace")) > 1024 or any(len(part.encode("utf-8", "replace")) > 200 for part in parts):
-        yield "a very long name", "at most 200 bytes in each part"
+        yield "a very long name", "at most 200 bytes in each part, 1024 in all"
+        return
+    if len(parts) > DEPTH + 1:
+        yield "folders nested too deeply", f"at most {DEPTH} levels"
     if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in name:
         yield "a path that may lead elsewhere", "relative paths without .., empty parts, colons and backslashes"
     if not name.isprintable() or not _is_unicode(name):

@@ -17,9 +17,6 @@ def refuse_unlanded(manifest: Manifest) -> None:
     used = [
         key
         for key, is_used in (
-            ("dependencies", bool(manifest.dependencies)),
-            ("optional_dependencies", bool(manifest.optional_dependencies)),
-            ("runtime_env.pip", bool(env.pip)),
             ("runtime_env.conda", env.conda is not None),
             ("runtime_env.image_uri", env.image_uri is not None),
             *((f"permissions.{kind}", True) for kind, group in manifest.permissions.groups().items() if group.scopes),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
 import stat
+from collections.abc import Collection
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import IO
@@ -19,7 +19,16 @@ from ray_ext.manifests.model import Manifest
 from ray_ext.manifests.problems import Problem, raise_problems, show
 from ray_ext.manifests.reading import ManifestSource, manifest_source, version_differs
 
-__all__ = ["ENTRY_POINT_GROUP", "dist_info", "read_archive", "read_wheel", "read_wheel_file"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "dist_info",
+    "entry_point_problems",
+    "extension_entry",
+    "metadata_problems",
+    "read_archive",
+    "read_wheel",
+    "read_wheel_file",
+]
 
 ENTRY_POINT_GROUP = "ray_ext.extensions"
 """The entry point group that names the package with the manifest: ``<id> = <package>``."""
@@ -41,10 +50,11 @@ def read_wheel(path: Path) -> ManifestSource:
             os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else "an impossible name"
         )
         raise_problems(PackageInvalid, shown, [Problem(shown, "", reason, "a readable wheel", "give a .whl file")])
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        problem = Problem(shown, "", "a folder or special file", "a wheel", "give a .whl file")
+        raise_problems(PackageInvalid, shown, [problem])
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            problem = Problem(shown, "", "a folder or special file", "a wheel", "give a .whl file")
-            raise_problems(PackageInvalid, shown, [problem])
         return read_wheel_file(file, str(path))
 
 
@@ -57,7 +67,8 @@ def read_wheel_file(file: IO[bytes], origin: str) -> ManifestSource:
 def read_archive(archive: Archive, origin: str) -> ManifestSource:
     """The manifest of a wheel's archive, as :func:`read_wheel`."""
     info = dist_info(archive, origin)
-    extension, package = _entry_point(archive, info, origin)
+    entry_points = f"{info}/entry_points.txt"
+    extension, package = extension_entry(_text(archive, entry_points), entry_points, origin)
     folder = package.replace(".", "/")
 
     def read(relative: str, limit: int) -> bytes:
@@ -71,8 +82,8 @@ def read_archive(archive: Archive, origin: str) -> ManifestSource:
 
     def compare(manifest: Manifest) -> list[Problem]:
         return [
-            *_entry_point_problems(manifest, extension, package, archive, f"{info}/entry_points.txt"),
-            *_metadata_problems(manifest, archive, f"{info}/METADATA", origin),
+            *entry_point_problems(manifest, extension, package, archive.names, entry_points),
+            *metadata_problems(manifest, _text(archive, f"{info}/METADATA"), f"{info}/METADATA"),
         ]
 
     return manifest_source(read, origin=origin, compare=compare, package=package)
@@ -91,37 +102,40 @@ def dist_info(archive: Archive, origin: str) -> str:
     return found[0]
 
 
-def _entry_point(archive: Archive, info: str, origin: str) -> tuple[str, str]:
-    file = f"{info}/entry_points.txt"
-    parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=True)
-    parser.optionxform = str  # type: ignore[assignment, method-assign]  # names are case-sensitive
-    try:
-        parser.read_string(_text(archive, file))
-        entries = dict(parser.items(ENTRY_POINT_GROUP)) if parser.has_section(ENTRY_POINT_GROUP) else {}
-    except configparser.Error:
-        entries = {}
-    if len(entries) != 1 or not all(_PACKAGE.fullmatch(package) for package in entries.values()):
+def extension_entry(text: str, file: str, origin: str) -> tuple[str, str]:
+    """The id and the package of the one extension that an ``entry_points.txt`` names; raises PackageInvalid.
+
+    Lines are read as importlib.metadata reads them. A configparser would take quadratic time on long lines.
+    """
+    entries, group = [], ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("[") and line.endswith("]"):
+            group = line[1:-1]
+        elif group == ENTRY_POINT_GROUP and line and not line.startswith("#"):
+            extension, _, package = line.partition("=")
+            entries.append((extension.strip(), package.strip()))
+    if len(entries) != 1 or not _PACKAGE.fullmatch(entries[0][1]):
         allowed = f"one entry <id> = <package> under [{ENTRY_POINT_GROUP}]"
-        problem = Problem(file, ENTRY_POINT_GROUP, show(entries), allowed, "build the wheel from its project folder")
+        found = show([f"{extension} = {package}" for extension, package in entries]) if entries else "no entry"
+        problem = Problem(file, ENTRY_POINT_GROUP, found, allowed, "build the wheel from its project folder")
         raise_problems(PackageInvalid, show(origin)[1:-1], [problem])
-    return next(iter(entries.items()))
+    return entries[0]
 
 
 def _text(archive: Archive, name: str) -> str:
     return archive.read(name, _TEXT_BYTES).decode("utf-8", "replace")
 
 
-def _entry_point_problems(
-    manifest: Manifest, extension: str, package: str, archive: Archive, file: str
+def entry_point_problems(
+    manifest: Manifest, extension: str, package: str, names: Collection[str], file: str
 ) -> list[Problem]:
+    """Where a manifest is not that of the entry point ``extension = package``, by the files' names that there are."""
     problems = []
     if extension != manifest.id:
         allowed = f"{manifest.id}, the id in extension.toml"
         problems.append(Problem(file, "", show(extension), allowed, "build the wheel from its project folder"))
     module = manifest.module.replace(".", "/")
-    is_there = any(
-        name in (f"{module}.py", f"{module}/__init__.py") or name.startswith(f"{module}.") for name in archive.names
-    )
+    is_there = any(name in (f"{module}.py", f"{module}/__init__.py") or name.startswith(f"{module}.") for name in names)
     if manifest.module.split(".")[0] != package.split(".")[0] or not is_there:
         allowed = f"a module in the package {package}"
         fix = "name a module that exists"
@@ -129,8 +143,9 @@ def _entry_point_problems(
     return problems
 
 
-def _metadata_problems(manifest: Manifest, archive: Archive, file: str, origin: str) -> list[Problem]:
-    headers = HeaderParser().parsestr(_text(archive, file), headersonly=True)
+def metadata_problems(manifest: Manifest, text: str, file: str) -> list[Problem]:
+    """Where the name and the version in a METADATA text are not the manifest's."""
+    headers = HeaderParser().parsestr(text, headersonly=True)
     name, version = headers.get("Name"), headers.get("Version")
     fix = "make the two equal and build the wheel again"
     problems = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ray_ext.packages.cache import PackageCache, StoredPackage
+from ray_ext.packages.cache import CheckedPackage, PackageCache, StoredPackage
 from ray_ext.packages.wheel_writer import pack_folder
 
-__all__ = ["PackageCache", "StoredPackage", "pack_folder"]
+__all__ = ["CheckedPackage", "PackageCache", "StoredPackage", "pack_folder"]

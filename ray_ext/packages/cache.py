@@ -8,7 +8,7 @@ import io
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from ray_ext.manifests.wheel_reading import read_archive, read_wheel_file
 from ray_ext.packages.record import recorded_hashes, verified_files
 from ray_ext.packages.unpacking import is_intact, remove, sync, unpack, write_synced
 
-__all__ = ["PackageCache", "StoredPackage"]
+__all__ = ["CheckedPackage", "PackageCache", "StoredPackage"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -32,6 +32,15 @@ class StoredPackage:
 
     sha256: str
     path: Path
+    source: ManifestSource
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPackage:
+    """A package that was looked at: its bytes, their identity, and its manifest."""
+
+    wheel: bytes
+    sha256: str
     source: ManifestSource
 
 
@@ -46,18 +55,23 @@ class PackageCache:
     def __init__(self, root: Path) -> None:
         self._root = Path(root)
 
-    def add(self, wheel_bytes: bytes) -> StoredPackage:
-        """Keep a wheel; the same bytes again change nothing.
-
-        Raises PackageInvalid or ManifestInvalid, and keeps nothing, unless the wheel is a whole and safe package.
-        """
+    @staticmethod
+    def check(wheel_bytes: bytes) -> CheckedPackage:
+        """Look at a wheel without keeping it; raises PackageInvalid or ManifestInvalid unless it is whole and safe."""
         origin = "the wheel"
         with open_archive(io.BytesIO(wheel_bytes), origin) as archive:
             for _ in verified_files(archive, recorded_hashes(archive, origin), origin):
                 pass
         with open_archive(io.BytesIO(wheel_bytes), origin) as archive:
-            read_archive(archive, origin)
-        sha256 = hashlib.sha256(wheel_bytes).hexdigest()
+            source = read_archive(archive, origin)
+        return CheckedPackage(wheel_bytes, hashlib.sha256(wheel_bytes).hexdigest(), source)
+
+    def add(self, wheel_bytes: bytes) -> StoredPackage:
+        """Keep a wheel; the same bytes again change nothing.
+
+        Raises PackageInvalid or ManifestInvalid, and keeps nothing, unless the wheel is a whole and safe package.
+        """
+        sha256 = self.check(wheel_bytes).sha256
         path = self._path(sha256)
         with self._lock(sha256):
             if not _has_hash(path, sha256):
@@ -98,6 +112,19 @@ class PackageCache:
                 sync(folder.parent)
                 self._sweep(sha256)
         return folder
+
+    def collect(self, keep: Collection[str]) -> int:
+        """Remove every package that is not in ``keep``, and what interrupted writers left; returns the bytes freed."""
+        freed = 0
+        for lock in sorted(self._root.glob("??/*.lock")):
+            sha256 = lock.stem
+            with self._lock(sha256):
+                if sha256 not in keep:
+                    path = self._path(sha256)
+                    for part in (path, path.with_suffix(".bytecode"), path.with_suffix("")):
+                        freed += _size_bytes(part)
+                        remove(part)
+        return freed
 
     def _path(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):
@@ -141,6 +168,12 @@ class PackageCache:
         # Only the lock's holder makes temporary entries: what is there when the lock is taken, a dead process left.
         for left in self._path(sha256).parent.glob(f".{sha256}.*"):
             remove(left)
+
+
+def _size_bytes(path: Path) -> int:
+    if not path.is_dir():
+        return path.stat().st_size if path.exists() else 0
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def _has_hash(path: Path, sha256: str) -> bool:

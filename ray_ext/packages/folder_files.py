@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from ray_ext.errors import PackageInvalid
-from ray_ext.manifests.archive import FILE_BYTES, FILES, TOTAL_BYTES
+from ray_ext.manifests.archive import DEPTH, FILE_BYTES, FILES, TOTAL_BYTES
 from ray_ext.manifests.bounded_files import Unreadable, read_regular
 from ray_ext.manifests.problems import Problem, raise_problems, show
 
 __all__ = ["package_files"]
-
-_DEPTH = 32
 
 
 def package_files(directory: int, start: str, origin: str) -> dict[str, bytes]:
@@ -38,8 +36,8 @@ def package_files(directory: int, start: str, origin: str) -> dict[str, bytes]:
 
 
 def _paths(directory: int, folder: str, origin: str, depth: int = 0) -> Iterator[str]:
-    if depth > _DEPTH:
-        _refuse(origin, folder, "folders nested too deeply", f"at most {_DEPTH} levels", "use fewer levels")
+    if depth > DEPTH:
+        _refuse(origin, folder, "folders nested too deeply", f"at most {DEPTH} levels", "use fewer levels")
     for name in sorted(_entries(directory, folder, origin)):
         path = f"{folder}/{name}" if folder else name
         if name.startswith(".") or name == "__pycache__" or name.endswith(".pyc"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
 from ray_ext.errors import PackageInvalid
-from ray_ext.manifests.archive import Archive
+from ray_ext.manifests.archive import FILES, Archive
 from ray_ext.manifests.problems import Problem, raise_problems, show
 from ray_ext.manifests.wheel_reading import dist_info
 from ray_ext.packages.wheel_writer import record_hash
@@ -53,10 +54,15 @@ def verified_files(archive: Archive, hashes: Mapping[str, str], origin: str) -> 
 
 
 def _rows(data: bytes, name: str, origin: str) -> list[list[str]]:
+    rows = []
     try:
-        return [row for row in csv.reader(data.decode("utf-8").splitlines()) if row]
+        for row in csv.reader(io.StringIO(data.decode("utf-8"), newline="")):
+            rows.append(row)
+            if len(rows) > FILES:  # rows take far more memory than their text
+                _refuse(origin, name, f"more than {FILES} lines", "a line for each file")
     except (csv.Error, UnicodeDecodeError) as error:
         _refuse(origin, name, f"no CSV in UTF-8 ({show(str(error))[1:-1]})", "lines of path,sha256=...,size")
+    return [row for row in rows if row]
 
 
 def _refuse(origin: str, path: str, found: str, allowed: str) -> NoReturn:

@@ -47,14 +47,15 @@ def pack_folder(folder: Path) -> bytes:
     except Unreadable as error:
         problem = Problem(show(str(folder)), "", error.found, "a project folder", error.fix)
         raise_problems(PackageInvalid, f"the folder {show(str(folder))}", [problem])
-    files |= _dist_info(source.manifest, files)
-    problems = name_problems(list(files), show(str(folder))[1:-1])
-    if len(files) > FILES or sum(map(len, files.values())) > TOTAL_BYTES:
-        found = f"{len(files)} files of {sum(map(len, files.values()))} bytes"
-        allowed = f"at most {FILES} files of {TOTAL_BYTES} bytes"
-        problems.append(Problem(show(str(folder))[1:-1], "", found, allowed, "leave files out"))
+    problems = _name_problems(files, show(str(folder))[1:-1])
     if problems:
         raise_problems(PackageInvalid, f"the folder {show(str(folder))}", problems)
+    files |= _dist_info(source.manifest, files)
+    size_bytes = sum(map(len, files.values()))
+    if len(files) > FILES or size_bytes > TOTAL_BYTES:
+        found, allowed = f"{len(files)} files of {size_bytes} bytes", f"at most {FILES} files of {TOTAL_BYTES} bytes"
+        problem = Problem(show(str(folder))[1:-1], "", found, allowed, "leave files out")
+        raise_problems(PackageInvalid, f"the folder {show(str(folder))}", [problem])
     return _zip(files)
 
 
@@ -99,6 +100,13 @@ def _add_manifest(files: dict[str, bytes], directory: int, source: ManifestSourc
         if files.setdefault(path, data) != data:
             allowed = f"the same content as {name} at the folder's root, which the package will hold there"
             _refuse(source, path, "another file", allowed, "remove it or rename it")
+
+
+def _name_problems(files: dict[str, bytes], shown: str) -> list[Problem]:
+    made = [path for path in files if path.split("/")[0].casefold().endswith(".dist-info")]
+    return name_problems(list(files), shown) + [
+        Problem(show(path)[1:-1], "", "a .dist-info folder", "none: packing makes it", "remove it") for path in made
+    ]
 
 
 def _dist_info(manifest: Manifest, files: dict[str, bytes]) -> dict[str, bytes]:

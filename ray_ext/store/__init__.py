@@ -1,1 +1,1 @@
-"""Durable state: releases, installations, generations and routes, through SQLAlchemy (SQLite by default)."""
+"""Durable state through SQLAlchemy (SQLite by default): what is known, installed, wanted, routed, done and undone."""

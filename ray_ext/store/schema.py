@@ -1,16 +1,41 @@
-"""The tables. ``SCHEMA_VERSION`` grows with every change of them."""
+"""The tables. ``SCHEMA_VERSION`` grows with every change of them, and :mod:`ray_ext.store.migrations` with it."""
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Float, ForeignKeyConstraint, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import (
+    JSON,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
-__all__ = ["SCHEMA_VERSION", "installations", "metadata", "releases", "routes", "runtime", "tombstones"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "audit",
+    "claims",
+    "generations",
+    "installations",
+    "metadata",
+    "operations",
+    "releases",
+    "routes",
+    "runtime",
+    "tombstones",
+]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
-#: One row: which schema this is, the epoch of the registry that may write, and the routing table's epoch.
+#: One row: which schema this is, the epoch of the registry that may write, the routing table's epoch, and the revision
+#: that plans are bound to.
 runtime = Table(
     "runtime",
     metadata,
@@ -18,6 +43,7 @@ runtime = Table(
     Column("schema_version", Integer, nullable=False),
     Column("writer_epoch", Integer, nullable=False),
     Column("route_epoch", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
 )
 
 releases = Table(
@@ -29,6 +55,9 @@ releases = Table(
     Column("manifest", LargeBinary, nullable=False),
     Column("source", String, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("facts", JSON, nullable=False),
+    Column("yanked_reason", Text),
+    Column("updated_at", Float, nullable=False),
 )
 
 installations = Table(
@@ -39,10 +68,27 @@ installations = Table(
     Column("configuration", JSON, nullable=False),
     Column("grant", String, nullable=False),
     Column("desired", String, nullable=False),
-    Column("last_generation", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("lock", Text),
     ForeignKeyConstraint(["extension", "version"], ["releases.extension", "releases.version"]),
+)
+
+#: What one extension alone may have. The key is what makes a second holder impossible.
+claims = Table(
+    "claims",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("extension", String, ForeignKey("installations.extension"), nullable=False),
+)
+
+#: The last generation of each extension that ever was installed; a row outlives its installation.
+generations = Table(
+    "generations",
+    metadata,
+    Column("extension", String, primary_key=True),
+    Column("last", Integer, nullable=False),
 )
 
 #: The live instance of each loaded extension.
@@ -65,4 +111,36 @@ tombstones = Table(
     Column("kind", String, nullable=False),
     Column("cause", String, nullable=False),
     Column("ended_at", Float, nullable=False),
+)
+
+#: Plans at work and done, in the order of their beginnings. ``outcome`` is null while one is at work.
+operations = Table(
+    "operations",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("operation", String, nullable=False, unique=True),
+    Column("verb", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("plan", LargeBinary, nullable=False),
+    Column("before", LargeBinary, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("outcome", String),
+    Column("detail", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+#: Who did what; rows are only ever added.
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("operation", String),
+    Column("actor", String, nullable=False),
+    Column("verb", String, nullable=False),
+    Column("extension", String),
+    Column("version", String),
+    Column("outcome", String, nullable=False),
+    Column("detail", JSON, nullable=False),
 )

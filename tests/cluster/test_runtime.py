@@ -58,17 +58,28 @@ def test_the_same_version_with_other_content_is_refused_naming_both(
     assert caught.value.details["offered"] != first.sha256
 
 
-def test_a_loaded_extension_keeps_its_version_until_it_is_unloaded(
+def test_another_version_replaces_the_loaded_one_and_only_installing_it_is_refused(
     runtime: Runtime, make_extension: MakeExtension
 ) -> None:
     runtime.install(make_extension("versioned"))
     newer = make_extension("versioned", version="2.0.0")
     with pytest.raises(ray_ext.InstallationConflict, match=r"1\.0\.0"):
-        runtime.install(newer)
-    runtime.unload("versioned")
+        runtime.install(newer, load=False)
     view = runtime.install(newer)
     assert (view.version, view.generation, view.state) == ("2.0.0", 2, "loaded")
     runtime.unload("versioned")
+
+
+def test_a_loaded_extension_keeps_its_configuration_until_it_is_unloaded(
+    runtime: Runtime, make_extension: MakeExtension
+) -> None:
+    folder = make_extension("steady", manifest=CONFIGURED)
+    runtime.install(folder, config={"token": "s3cret", "limit": 1})
+    with pytest.raises(ray_ext.InstallationConflict, match="configuration"):
+        runtime.install(folder, config={"token": "s3cret", "limit": 2})
+    runtime.unload("steady")
+    assert runtime.install(folder, config={"token": "s3cret", "limit": 2}).configuration["limit"] == 2
+    runtime.unload("steady")
 
 
 def test_installing_the_same_again_and_loading_what_is_loaded_changes_nothing(
@@ -107,7 +118,7 @@ def test_parts_of_the_contract_that_have_not_landed_are_refused_by_name(
         runtime.install(folder)
 
 
-def test_a_failed_load_says_which_step_failed_and_leaves_it_installed(
+def test_a_failed_load_says_which_step_failed_and_leaves_all_as_it_was(
     runtime: Runtime, make_extension: MakeExtension
 ) -> None:
     code = """
@@ -118,9 +129,15 @@ def test_a_failed_load_says_which_step_failed_and_leaves_it_installed(
             @exported
             async def echo(self): ...
     """
+    folder = make_extension("unloadable", code=code)
     with pytest.raises(ray_ext.LoadFailed, match="no disk") as caught:
-        runtime.install(make_extension("unloadable", code=code))
+        runtime.install(folder)
     assert caught.value.details["step"] == "on_load"
+    assert "undone: install unloadable 1.0.0" in caught.value.where
+    assert "unloadable" not in [view.id for view in runtime.list()]
+    runtime.install(folder, load=False)
+    with pytest.raises(ray_ext.LoadFailed, match="no disk"):
+        runtime.load("unloadable")
     view = runtime.show("unloadable")
     assert (view.state, view.desired) == ("unloaded", "unloaded")
     with pytest.raises(ray_ext.ExtensionNotLoaded):

@@ -210,8 +210,8 @@ def test_a_host_keeps_a_lost_result_for_60_seconds_and_forgets_it_in_the_next_15
     monkeypatch.syspath_prepend(str(tmp_path))
 
     async def scenario(loop: _TravellingLoop) -> None:
-        host = Host(_counting(tmp_path))
-        await host.open()
+        host = Host()
+        await host.open(_counting(tmp_path))
         caller = _LosingCaller(host)
         call = CallItem(1, "run", None, *values.encode_arguments((), {}))
         first = await caller.ask(call)
