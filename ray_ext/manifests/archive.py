@@ -14,6 +14,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import IO, NoReturn
 
 from ray_ext.errors import PackageInvalid
@@ -36,6 +37,7 @@ _RATIO = 200
 _RATIO_FROM = 16 * 2**20
 
 _DIRECTORY_BYTES = FILES * 600
+_LOCAL_HEADER_BYTES = 30  # without name and extra field, APPNOTE 4.3.7
 _END = struct.Struct("<4s4H2LH")  # the end of central directory record, APPNOTE 4.3.16
 
 
@@ -145,6 +147,12 @@ def _member_problems(members: list[zipfile.ZipInfo], file: str) -> list[Problem]
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 0x1:
             found = "an unusual compression or encryption"
             problems.append(Problem(file, name, found, "stored or deflated files", "build it again"))
+    for member, following in pairwise(sorted(members, key=lambda member: member.header_offset)):
+        if member.header_offset + _LOCAL_HEADER_BYTES + member.compress_size > following.header_offset:
+            name = show(following.filename)[1:-1]
+            problems.append(
+                Problem(file, name, "data that overlaps another file's", "data of its own", "build it again")
+            )
     names = [member.filename for member in members if not member.is_dir()]
     folders = [member.filename.rstrip("/") for member in members if member.is_dir()]
     return problems + name_problems(names, file, folders=folders)
@@ -157,8 +165,6 @@ def name_problems(names: list[str], file: str, *, folders: list[str] | None = No
         for name in [*names, *(folders or ())]
         for found, allowed in _one_name_problems(name)
     ]
-    if problems:
-        return problems  # comparing names is for those of bounded length and depth
     seen: dict[str, str] = {}
     for name in names:
         folded = _folded(name)

@@ -40,9 +40,10 @@ _ENTRIES = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class Discovered:
-    """An extension that was found, or a place where one should be; ``source`` is its path.
+    """An extension that was found, or a place where one should be.
 
-    For a distribution, ``source`` is the folder of the package with the manifest. ``id``, ``version``, ``name`` and
+    ``source`` is its path, escaped where that cannot be printed; for a distribution, the folder of the package with
+    the manifest, or of the distribution where the package is not known. ``id``, ``version``, ``name`` and
     ``description`` are empty unless it ``is_valid``; else ``problems`` holds one text for each. ``shadowed_by`` is the
     source of the same id and version earlier in the list.
     """

@@ -1,214 +1,60 @@
-"""Hostile packages: wheels and project folders; ids are those of the threat list, the rest are our own.
+"""Hostile wheels, each under the id that it has on the threat list; those without one are our own."""
 
-Each carries ``evil``, a line of Python that leaves a mark when it runs, wherever something might run it.
-"""
+# ruff: noqa: E501 - one attack a line: it reads as a table
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import random
-import socket
 import stat
 import struct
-import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from ray_ext.packages.wheel_writer import record_hash
+from .supply_archives import (
+    GROUP,
+    INFO,
+    MANIFEST,
+    Member,
+    altered_record,
+    contents,
+    descriptor_lies,
+    info,
+    manifest,
+    many_entries,
+    members,
+    nested_bomb,
+    odd,
+    other_dist_info,
+    overlapping,
+    raw,
+    record,
+    wheel,
+    zip64_locator,
+)
 
-__all__ = ["FOLDERS", "HARMLESS_FOLDERS", "HARMLESS_WHEELS", "SECRET", "WHEELS", "Attack", "FolderAttack", "honest_folder"]
-
-SECRET = "the operator's secret"
-INFO = "hello_world-1.0.dist-info"
-MANIFEST = """\
-schema_version = 1
-id = "hello-world"
-name = "Hello"
-version = "1.0"
-category = "workflow.orchestration"
-entry_point = "hello_world:Hello"
-"""
-GROUP = "[ray_ext.extensions]\n"
-Files = dict[str, bytes]
+__all__ = ["HARMLESS_WHEELS", "WHEELS", "Attack"]
 
 
 @dataclass(frozen=True)
 class Attack:
     """A wheel; ``said`` is part of the refusal, or the name of a file that shows that nothing came of it."""
 
-    id: str
-    name: str
+    title: str
     make: Callable[[bytes], bytes]
     said: str
 
     def __str__(self) -> str:
-        return f"{self.id} {self.name}".strip()
+        return self.title
 
-
-@dataclass(frozen=True)
-class FolderAttack:
-    """Changes an honest project folder; ``outside`` is a folder beside it that holds a secret."""
-
-    id: str
-    name: str
-    change: Callable[[Path, Path, str], object]
-    said: str
-
-    def __str__(self) -> str:
-        return f"{self.id} {self.name}".strip()
-
-
-# ---- wheels, by way of zipfile
-
-
-def contents(evil: bytes) -> Files:
-    return {
-        "hello_world/__init__.py": evil + b"class Hello: ...\n",
-        "hello_world/extension.toml": MANIFEST.encode(),
-        f"{INFO}/METADATA": b"Metadata-Version: 2.1\nName: hello-world\nVersion: 1.0\n",
-        f"{INFO}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{INFO}/entry_points.txt": f"{GROUP}hello-world = hello_world\n".encode(),
-    }
-
-
-def record(files: Files) -> bytes:
-    lines = [f'"{name}",{record_hash(data)},{len(data)}\n' for name, data in files.items()]
-    return "".join([*lines, f"{INFO}/RECORD,,\n"]).encode("utf-8", "surrogatepass")
-
-
-def wheel(evil: bytes, more: Files | None = None, *, without: str = "", deflate: bool = False) -> bytes:
-    """An honest wheel with more files, or one fewer; RECORD is true unless it is among them."""
-    files = {**contents(evil), **(more or {})}
-    files.pop(without, None)
-    if without != f"{INFO}/RECORD":
-        files.setdefault(f"{INFO}/RECORD", record(files))
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def manifest(evil: bytes, text: str) -> bytes:
-    return wheel(evil, {"hello_world/extension.toml": (MANIFEST + text).encode()}, deflate=True)
-
-
-def info(evil: bytes, name: str, data: bytes) -> bytes:
-    return wheel(evil, {f"{INFO}/{name}": data}, deflate=True)
-
-
-def altered_record(evil: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    return info(evil, "RECORD", change(record(contents(evil))))
-
-
-# ---- wheels, byte by byte (APPNOTE 4.3)
-
-
-@dataclass
-class Member:
-    """A member whose headers may say anything: ``local`` and ``central`` replace fields of the two headers."""
-
-    name: bytes
-    data: bytes
-    local: dict[str, int | bytes] = field(default_factory=dict)
-    central: dict[str, int | bytes] = field(default_factory=dict)
-
-
-def raw(members: Sequence[Member], *, before: bytes = b"", count: int | None = None, comment: bytes = b"") -> bytes:
-    body, directory = before, b""
-    for member in members:
-        said: dict[str, int | bytes] = {
-            "version": 20, "flags": 0, "method": 0, "crc": zipfile.crc32(member.data), "packed": len(member.data),
-            "size": len(member.data), "extra": b"", "system": 3, "mode": stat.S_IFREG | 0o644, "name": member.name,
-            "offset": len(body),
-        }  # fmt: skip
-        here = {**said, **member.local}
-        body += struct.pack(
-            "<4s5H3L2H", b"PK\3\4", here["version"], here["flags"], here["method"], 0, 33, here["crc"], here["packed"],
-            here["size"], len(_bytes(here["name"])), len(_bytes(here["extra"])),
-        ) + _bytes(here["name"]) + _bytes(here["extra"]) + member.data  # fmt: skip
-        there = {**said, **member.central}
-        directory += struct.pack(
-            "<4s4B4H3L5H2L", b"PK\1\2", 20, there["system"], there["version"], 0, there["flags"], there["method"], 0,
-            33, there["crc"], there["packed"], there["size"], len(_bytes(there["name"])), len(_bytes(there["extra"])),
-            0, 0, 0, int(there["mode"]) << 16, there["offset"],
-        ) + _bytes(there["name"]) + _bytes(there["extra"])  # fmt: skip
-    number = len(members) if count is None else count
-    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, number, number, len(directory), len(body), len(comment))
-    return body + directory + end + comment
-
-
-def _bytes(value: int | bytes) -> bytes:
-    assert isinstance(value, bytes)
-    return value
-
-
-def members(evil: bytes, *odd: Member, recorded: bool = True) -> list[Member]:
-    """An honest wheel's members and the odd ones, which RECORD knows."""
-    files = contents(evil)
-    names = {member.name.decode("utf-8", "surrogateescape"): member.data for member in odd if recorded}
-    files[f"{INFO}/RECORD"] = record({**files, **names})
-    return [*(Member(name.encode(), data) for name, data in files.items()), *odd]
-
-
-def odd(evil: bytes, **central: int | bytes) -> bytes:
-    return raw(members(evil, Member(b"hello_world/odd", b"/etc/passwd", central=central)))
-
-
-def overlapping(evil: bytes) -> bytes:
-    inner = raw([Member(b"hello_world/inner", evil)])
-    inner = inner[: inner.index(b"PK\1\2")]
-    every = members(evil, Member(b"hello_world/outer", inner), Member(b"hello_world/inner", evil))
-    place = raw(every).index(inner)
-    every[-1].central = {"offset": place}
-    return raw(every)
-
-
-def many_entries(evil: bytes) -> bytes:
-    honest = raw(members(evil))
-    start, end = honest.index(b"PK\1\2"), honest.rindex(b"PK\5\6")
-    entry = struct.pack("<4s4B4H3L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
-    directory = honest[start:end] + entry * 120_000
-    return honest[:start] + directory + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 6, 6, len(directory), start, 0)
-
-
-def zip64_locator(evil: bytes) -> bytes:
-    honest = raw(members(evil))
-    end = honest.rindex(b"PK\5\6")
-    return honest[:end] + struct.pack("<4sLQL", b"PK\6\7", 0, 0, 1) + honest[end:]
-
-
-def descriptor_lies(evil: bytes) -> bytes:
-    """Local headers that leave sizes to data descriptors (bit 3), and descriptors that lie."""
-    every = members(evil)
-    for member in every:
-        member.local = {"flags": 8, "crc": 0, "packed": 0, "size": 0}
-        member.central = {"flags": 8, "packed": len(member.data), "crc": zipfile.crc32(member.data)}
-        member.central |= {"size": len(member.data)}
-        member.data += struct.pack("<4s3L", b"PK\7\x08", 7, 2**31, 5)
-    return raw(every)
-
-
-def nested_bomb() -> bytes:
-    data = bytes(2**20)
-    for _ in range(4):
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for number in range(16):
-                archive.writestr(f"{number}.zip", data)
-        data = buffer.getvalue()
-    return data
-
-
-# ---- wheels that are refused
 
 ELSEWHERE = "a path that may lead elsewhere"
 UNPRINTABLE = "unprintable characters in the name"
 HIDES = "a module that hides"
 LIKE = "the same name as"
+
+
+# ---- wheels that are refused
 
 NAMES: list[tuple[str, str, str]] = [
     ("S01 dotdot", "../evil.py", ELSEWHERE),
@@ -266,6 +112,7 @@ NAMES: list[tuple[str, str, str]] = [
 KIND = "a link or special file"
 METADATA_OTHER = b"Name: other\nVersion: 1.0\n"
 DAMAGED = "damaged data"
+OVERLAPS = "data that overlaps"
 
 RAW: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("S01 nul", lambda e: raw(members(e, Member(b"hello_world/a.py\0.txt", e), recorded=False)), "a name with a NUL"),
@@ -277,8 +124,8 @@ RAW: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("S03 socket", lambda e: odd(e, mode=stat.S_IFSOCK | 0o666), KIND),
     ("S03 unknown-kind", lambda e: odd(e, mode=0o170000), KIND),
     ("S03 folder-with-content", lambda e: odd(e, mode=stat.S_IFDIR | 0o755), KIND),
-    ("S02 overlapping", overlapping, DAMAGED),
-    ("S02 one-header-for-two", lambda e: odd(e, offset=0), DAMAGED),
+    ("S02 overlapping", overlapping, OVERLAPS),
+    ("S02 one-header-for-two", lambda e: odd(e, offset=0), OVERLAPS),
     ("S02 offset-beyond", lambda e: odd(e, offset=2**31), DAMAGED),
     ("S02 zip64-offset", lambda e: odd(e, offset=2**32 - 1, extra=struct.pack("<2HQ", 1, 8, 2**64 - 5)), DAMAGED),
     ("S02 zip64-size", lambda e: odd(e, size=2**32 - 1, packed=2**32 - 1, extra=struct.pack("<2H2Q", 1, 16, 2**63, 2**63)),
@@ -292,7 +139,6 @@ RAW: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("encrypted", lambda e: odd(e, flags=1), "an unusual compression or encryption"),
     ("strongly-encrypted", lambda e: odd(e, flags=0x40), DAMAGED),
     ("patch-data", lambda e: odd(e, flags=0x20), DAMAGED),
-    ("encrypted-local-only", lambda e: raw(members(e, Member(b"hello_world/odd", e, local={"flags": 0x800}))), ""),
     ("lzma", lambda e: odd(e, method=14), "an unusual compression or encryption"),
     ("aes", lambda e: odd(e, method=99), "an unusual compression or encryption"),
     ("deflate-that-is-none", lambda e: odd(e, method=8), DAMAGED),
@@ -410,10 +256,56 @@ MANIFESTS: list[tuple[str, str, str]] = [
 ]  # fmt: skip
 
 
-def _named(evil: bytes, name: str) -> bytes:
-    return wheel(evil, {name: b"import os; " + evil})
+# ---- wheels that are accepted, because nothing comes of them
+
+INIT = "hello_world/__init__.py"
+NESTED = "((((((((((" * 20_000
+
+HARMLESS: list[tuple[str, Callable[[bytes], bytes], str]] = [
+    ("S03 setuid", lambda e: odd(e, mode=stat.S_IFREG | 0o6777), "hello_world/odd"),
+    ("S03 folder-by-attribute", lambda e: odd(e, mode=0x10, system=0), "hello_world/odd"),
+    ("S02 nested-archives", lambda e: wheel(e, {"hello_world/42.zip": nested_bomb()}), "hello_world/42.zip"),
+    ("S02 descriptor-lies", descriptor_lies, INIT),
+    ("S02 local-sizes-lie", lambda e: raw(members(e, Member(b"hello_world/odd", e, local={"size": 2**31, "packed": 1}))),
+     "hello_world/odd"),
+    ("S02 count-below", lambda e: raw(members(e), count=1), INIT),
+    ("S04 build-scripts", lambda e: wheel(e, dict.fromkeys(("setup.py", "conftest.py", "noxfile.py"), e)), "setup.py"),
+    ("S05 deeper-sitecustomize", lambda e: wheel(e, {"hello_world/sitecustomize.py": e}), "hello_world/sitecustomize.py"),
+    ("S05 codec", lambda e: wheel(b"# coding: hello_world\n" + e), INIT),
+    ("S07 sizes-lie", lambda e: altered_record(e, lambda r: r.replace(b"\n", b"9\n")), INIT),
+    ("S07 own-hash", lambda e: altered_record(e, lambda r: r.replace(b"RECORD,,", b"RECORD,sha256=x,1")), INIT),
+    ("S10 deeper-json", lambda e: wheel(e, {"hello_world/json.py": e}), "hello_world/json.py"),
+    ("S10 programs", lambda e: wheel(e, {"bin/python": b"#!/bin/sh\n" + e}), "bin/python"),
+    ("S10 scripts", lambda e: info(e, "entry_points.txt", f"[console_scripts]\npython = hello_world:x\n{GROUP}"
+     "hello-world = hello_world\n[pytest11]\nx = hello_world\n[distutils.commands]\nx = hello_world:x\n".encode()), INIT),
+    ("S09 foreign-requirement", lambda e: info(e, "METADATA", b"Name: hello-world\nVersion: 1.0\n"
+     b"Requires-Dist: evil @ file:///tmp/evil.whl\nName: other\nVersion: 9\n"), INIT),
+    ("prefix", lambda e: raw(members(e), before=b"#!/bin/sh\n" + e), INIT),
+    ("two-archives", lambda e: raw(members(e), before=wheel(e, {"hello_world/first.py": e})), INIT),
+    ("folder-with-bytes", lambda e: raw(members(e, Member(b"hello_world/", e), recorded=False)), INIT),
+    ("full-width-dots", lambda e: wheel(e, {"\uff0e\uff0e/evil.py": e}), "\uff0e\uff0e/evil.py"),
+    ("names-of-devices", lambda e: wheel(e, {"hello_world/nul.": e, "hello_world/aux.py": e}), "hello_world/aux.py"),
+    ("other-dist-info", other_dist_info, "other-9.dist-info/METADATA"),
+    ("later-wheel-version", lambda e: info(e, "WHEEL", b"Wheel-Version: 99.0\nRoot-Is-Purelib: false\n"), INIT),
+    ("parser-bomb", lambda e: wheel(e, {"hello_world/bomb.py": NESTED.encode()}), "hello_world/bomb.py"),
+    ("compiler-bomb", lambda e: wheel(e, {"hello_world/bomb.py": b"x = " + b"-" * 10**6 + b"1"}), "hello_world/bomb.py"),
+]  # fmt: skip
 
 
-def _split(title: str) -> tuple[str, str]:
-    head, space, rest = title.partition(" ")
-    return (head, rest) if space else ("", head)
+def _named(name: str) -> Callable[[bytes], bytes]:
+    return lambda evil: wheel(evil, {name: b"import os; " + evil})
+
+
+def _with_manifest(text: str) -> Callable[[bytes], bytes]:
+    return lambda evil: manifest(evil, text)
+
+
+WHEELS = [
+    Attack(title, make, said)
+    for title, make, said in (
+        *((title, _named(name), said) for title, name, said in NAMES),
+        *RAW, *BOMBS, *RECORDS, *IDENTITIES,
+        *((title, _with_manifest(text), said) for title, text, said in MANIFESTS),
+    )
+]  # fmt: skip
+HARMLESS_WHEELS = [Attack(title, make, said) for title, make, said in HARMLESS]

@@ -523,8 +523,9 @@ def test_a_circle_is_named_in_full_from_the_smallest_id(ids: tuple[str, str, str
     known = universe(
         release("entry 1.0", {first: ""}),
         release(f"{first} 1.0", {second: ""}),
-        release(f"{second} 1.0", {third: ">=1"}),
+        release(f"{second} 1.0", {third: ">=1", "0-base": ""}),
         release(f"{third} 1.0", {first: ""}),
+        release("0-base 1.0"),
     )
     with pytest.raises(DependencyCycle) as caught:
         resolve(known, "entry")
