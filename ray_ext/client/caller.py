@@ -66,8 +66,12 @@ class Caller:
         failure: BaseException | None = None
         try:
             route = await self._registry.call_async("route", self._extension, self._left, _ROUTE_WAIT_S)
-            # Asking for an actor by name blocks on Ray's control store.
-            await self._loop.run_in_executor(None, self._book.learn, route)
+            try:
+                # Asking for an actor by name blocks on Ray's control store.
+                await self._loop.run_in_executor(None, self._book.learn, route)
+            except ValueError:
+                # The host is gone, and the registry has not noticed yet. Nothing was sent: a later one takes it.
+                self._left = max(self._left, route.generation)
         except ray.exceptions.TaskCancelledError:
             # Ray cancels a question along with the task that happened to send it; whoever else waits asks again.
             pass

@@ -91,9 +91,14 @@ class Method:
     def _target(self) -> Target:
         book = route_book(self._namespace)
         target = book.get(self._extension)
-        if target is None:
-            route = registry_client(self._namespace).call("route", self._extension, 0, _ROUTE_WAIT_S)
-            target = book.learn(route)
+        newer_than = 0
+        while target is None:
+            route = registry_client(self._namespace).call("route", self._extension, newer_than, _ROUTE_WAIT_S)
+            try:
+                target = book.learn(route)
+            except ValueError:
+                # The host is gone, and the registry has not noticed yet: a later one takes the call.
+                newer_than = route.generation
         return target
 
     def _encode(self, target: Target, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[int, bytes]:

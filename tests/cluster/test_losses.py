@@ -13,7 +13,10 @@ import pytest
 import ray
 
 import ray_ext
+from ray_ext.actors.names import REGISTRY_NAME
+from ray_ext.client.handle import Handle
 from ray_ext.client.runtime import Runtime
+from ray_ext.routing.routes import Route
 from tests.cluster.conftest import MakeExtension
 
 
@@ -205,3 +208,32 @@ def test_a_restarted_registry_ends_hosts_that_the_store_does_not_know(runtime: R
         assert time.monotonic() < give_up, "the stray host lives on"
         time.sleep(0.02)
     os.close(descriptor)
+
+
+class _LateRegistry:
+    """One that has not noticed yet that the host of generation 1 is gone."""
+
+    async def route(self, extension: str, newer_than: int, wait_s: float) -> Route:
+        if newer_than >= 1:
+            raise ray_ext.ExtensionNotLoaded(f"nothing is newer than {newer_than}")
+        return Route(
+            extension=extension,
+            version="1.0.0",
+            generation=1,
+            epoch=1,
+            host="host/nobody/1",
+            is_trusted=False,
+            payload_limit=1 << 20,
+            methods={"echo": False},
+        )
+
+
+async def test_a_route_to_a_host_that_is_gone_makes_callers_ask_for_a_later_one(runtime: Runtime) -> None:
+    namespace = f"{runtime.namespace}.late"
+    registry = ray.remote(_LateRegistry).options(name=REGISTRY_NAME, namespace=namespace, num_cpus=0).remote()
+    handle: Any = Handle(namespace, "late")
+    with pytest.raises(ray_ext.ExtensionNotLoaded, match="newer than 1"):
+        await handle.echo("awaited")
+    with pytest.raises(ray_ext.ExtensionNotLoaded, match="newer than 1"):
+        await asyncio.to_thread(handle.echo.remote, "by ray")
+    ray.kill(registry)
