@@ -39,7 +39,7 @@ VARIANTS = [BASELINE, "raw sync", "strict .remote()", "strict await", "trusted .
 MIX_VARIANTS = [BASELINE, "strict .remote()", "strict await", "trusted await"]
 PROCESS_VARIANTS = [BASELINE, "strict .remote()", "strict await", "trusted await"]
 SIZES = {"100 B": 100, "10 kB": 10_000, "1 MB": 1_000_000}
-IN_FLIGHT = {"100 B": (1, 16, 64, 256), "10 kB": (1, 16, 64, 256), "1 MB": (1, 16)}
+IN_FLIGHT = {"100 B": (1, 16, 64, 256), "10 kB": (1, 16, 64, 256), "1 MB": (1, 16, 64, 256)}
 
 #: What design §11 asks about is visited so often in each round, because a few pairs of slices scatter by a quarter.
 ASKED_VISITS = 3
@@ -51,6 +51,9 @@ MIX_SLOW_EVERY = 200
 MIX_SLOW_S = 0.5
 #: Without slow calls; 64 in flight in all, some of them slow; 64 fast ones in flight all the time, slow ones besides.
 MIXES = ["none slow", "some slow", "slow besides"]
+
+#: 256 arguments and results of 1 MB at the same time are in a guest.
+_MEMORY = "1GiB"
 
 CALLERS = 8
 CALLER_IN_FLIGHT = 8
@@ -269,8 +272,10 @@ def start_callers(targets: dict[str, Any]) -> list[Any]:
 
 def run(plan: Plan) -> Measured:
     with benchmark_runtime() as (runtime, scratch):
-        runtime.install(extension_folder(scratch, "strict-echo"), grant="requested")
-        runtime.install(extension_folder(scratch, "trusted-echo", isolation="trusted"), grant="requested")
+        runtime.install(extension_folder(scratch, "strict-echo", memory=_MEMORY), grant="requested")
+        runtime.install(
+            extension_folder(scratch, "trusted-echo", isolation="trusted", memory=_MEMORY), grant="requested"
+        )
         strict, trusted = runtime.extension("strict-echo"), runtime.extension("trusted-echo")
         targets: dict[str, Any] = {
             BASELINE: ray.remote(Echo).options(num_cpus=0, max_concurrency=1000).remote(),

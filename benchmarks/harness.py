@@ -124,13 +124,14 @@ def benchmark_runtime() -> Iterator[tuple[Runtime, Path]]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def extension_folder(scratch: Path, extension: str, *, isolation: str = "strict") -> Path:
+def extension_folder(scratch: Path, extension: str, *, isolation: str = "strict", memory: str = "128MiB") -> Path:
     """A copy of the benchmark extension with another id."""
     folder = scratch / extension
     shutil.copytree(_EXTENSION, folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("extension.toml", "pyproject.toml"):
         path = folder / name
         text = path.read_text().replace('"benchmark-ext"', f'"{extension}"')
+        text = text.replace('memory = "128MiB"', f'memory = "{memory}"')
         path.write_text(text.replace('isolation = "strict"', f'isolation = "{isolation}"'))
     return folder
 

@@ -19,8 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray_ext.actors.commands import PythonSources
 from ray_ext.actors.home import Home
 from ray_ext.actors.names import node_agent_name
-from ray_ext.errors import RayExtError
-from ray_ext.packages.environments import EnvironmentCache, Lock, Progress, Sources
+from ray_ext.packages.environments import EnvironmentCache, Lock, Progress, Report, Sources
 from ray_ext.sandbox.layer import guest_layer
 from ray_ext.sandbox.machine import guarantees
 from ray_ext.sandbox.nursery import Nursery
@@ -108,29 +107,20 @@ class NodeAgent:
         Yields progress, and the environment last. Raises EnvironmentFailed.
         """
         loop = asyncio.get_running_loop()
-        news: asyncio.Queue[Progress | Environment | RayExtError] = asyncio.Queue()
+        news: asyncio.Queue[Progress | None] = asyncio.Queue()
 
         def report(progress: Progress) -> None:
             loop.call_soon_threadsafe(news.put_nowait, progress)
 
-        def work() -> None:
-            try:
-                result: Environment | RayExtError = self._provide(requirements, lock, sources, report)
-            except RayExtError as error:
-                result = error
-            loop.call_soon_threadsafe(news.put_nowait, result)
-
-        working = asyncio.create_task(asyncio.to_thread(work))
-        while True:
-            each = await news.get()
-            if isinstance(each, RayExtError):
-                raise each
+        working = asyncio.create_task(asyncio.to_thread(self._provide, requirements, lock, sources, report))
+        working.add_done_callback(lambda _: news.put_nowait(None))
+        while (each := await news.get()) is not None:
             yield each
-            if isinstance(each, Environment):
-                await working
-                return
+        yield await working
 
-    def _provide(self, requirements: list[str], lock: Lock | None, sources: PythonSources, report: Any) -> Environment:
+    def _provide(
+        self, requirements: list[str], lock: Lock | None, sources: PythonSources, report: Report
+    ) -> Environment:
         places = Sources(
             find_links=tuple(map(Path, sources.find_links)), index_url=sources.index_url, is_offline=sources.is_offline
         )

@@ -116,15 +116,18 @@ class NodeLink:
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Ask again while the agent is away: what it is asked for can be done twice."""
-        give_up = time.monotonic() + _PATIENCE_S
+        patience_s = _PATIENCE_S
         while True:
+            begun = time.monotonic()
             try:
                 return await attempt()
             except ray.exceptions.RayTaskError as error:
                 cause = error.cause
                 raise (cause if isinstance(cause, RayExtError) else error) from None
             except ray.exceptions.RayActorError as error:
-                if time.monotonic() > give_up:
+                # A build may outlast that before the agent dies of it; the third such death is one too many.
+                patience_s -= _PAUSE_S + min(time.monotonic() - begun, _PATIENCE_S / 3)
+                if patience_s < 0:
                     raise RuntimeUnreachable(
                         f"the node agent does not answer: {error}",
                         fix="see whether the runtime is well: ray-ext status",

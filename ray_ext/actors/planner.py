@@ -28,6 +28,9 @@ from ray_ext.store.store import Claim, Installation, ListedRelease, Release, Rel
 
 __all__ = ["Arrival", "Planner", "Prepared", "claims_of", "facts_of", "release_of"]
 
+#: The least of a plan's hash that names it.
+_HASH_DIGITS = 12
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
@@ -66,7 +69,7 @@ class Prepared:
     @property
     def view(self) -> PlanView:
         """For clients."""
-        return PlanView(plan=self.plan, hash=self.hash, text=render(self.plan))
+        return PlanView(plan=self.plan, hash=self.hash, text=render(self.plan, self.hash))
 
 
 class Planner:
@@ -76,15 +79,18 @@ class Planner:
         self._store = store
         self._packages = packages
 
-    def prepare(self, command: Command, busy: Collection[str]) -> Prepared:
-        """The plan for a command; ``busy`` are the extensions that are loaded or being started.
+    def prepare(self, command: Command, live: Collection[str]) -> Prepared:
+        """The plan for a command; ``live`` are the extensions of which an instance serves.
 
         Raises what :func:`ray_ext.resolve.plans.make_plan` raises, PackageInvalid, ManifestInvalid, NotLanded,
         ReleaseConflict, ConfigurationInvalid and GrantRequired, and PlanStale when it is not the plan that the command
         was made for.
         """
-        offer = None if command.wheel is None else self._check_offer(command)
-        universe = self._universe(busy, offer)
+        offer = None
+        if command.wheel is not None:
+            offer = self.check(command.wheel, command.source)
+            check_runtime_version(offer.source.manifest, ray_ext.__version__)
+        universe = self._universe(live, offer)
         request = _request(command, offer)
         plan = make_plan(universe, request)
         installed = {each.extension: each for each in self._store.list_installations()}
@@ -93,11 +99,13 @@ class Planner:
             for step in plan.steps
             if step.kind is StepKind.INSTALL
         }
-        if isinstance(request, Install) and request.id not in arrivals:
-            plan, more = self._reconfigured(command, request, plan, installed[request.id], offer, busy)
+        if isinstance(request, (Install, Upgrade)) and request.id not in arrivals:
+            plan, more = self._reconfigured(command, request, plan, installed[request.id], offer, live)
             arrivals |= more
         prepared = Prepared(command=command, plan=plan, arrivals=arrivals)
-        if command.plan is not None and not prepared.hash.startswith(command.plan):
+        if command.plan is not None and not (
+            len(command.plan) >= _HASH_DIGITS and prepared.hash.startswith(command.plan)
+        ):
             raise PlanStale(
                 f"the plan {command.plan[:12]} is not what {command.verb} {prepared.subject} would do now",
                 where=f"now at revision {plan.revision}: plan {prepared.hash[:12]}",
@@ -106,18 +114,16 @@ class Planner:
             )
         return prepared
 
-    def _check_offer(self, command: Command) -> CheckedPackage:
-        assert command.wheel is not None
-        offer = self._packages.check(command.wheel)
+    def check(self, wheel: bytes, source: str) -> CheckedPackage:
+        """Look at a package that is offered; raises PackageInvalid, ManifestInvalid, NotLanded and ReleaseConflict."""
+        offer = self._packages.check(wheel)
         manifest = offer.source.manifest
-        check_runtime_version(manifest, ray_ext.__version__)
         refuse_unlanded(manifest)
         known = self._store.release(manifest.id, manifest.version)
         if known is not None and known.sha256 != offer.sha256:
             raise ReleaseConflict(
                 f"{manifest.id} {manifest.version} is already known with other content",
-                where=f"known: sha256 {known.sha256} from {known.source}; "
-                f"offered: sha256 {offer.sha256} from {command.source}",
+                where=f"known: sha256 {known.sha256} from {known.source}; offered: sha256 {offer.sha256} from {source}",
                 fix="raise the version in extension.toml and pyproject.toml",
                 details={
                     "id": manifest.id,
@@ -128,7 +134,7 @@ class Planner:
             )
         return offer
 
-    def _universe(self, busy: Collection[str], offer: CheckedPackage | None) -> Universe:
+    def _universe(self, live: Collection[str], offer: CheckedPackage | None) -> Universe:
         revision = self._store.revision()  # first: what is read later may only be newer, and is then refused
         releases: dict[str, list[KnownRelease]] = {}
         for listed in self._store.list_releases():
@@ -145,7 +151,7 @@ class Planner:
                     id=each.extension,
                     version=each.version,
                     is_wanted=each.desired == "loaded",
-                    is_loaded=each.extension in busy,
+                    is_loaded=each.extension in live,
                 )
                 for each in self._store.list_installations()
             },
@@ -191,28 +197,29 @@ class Planner:
     def _reconfigured(
         self,
         command: Command,
-        request: Install,
+        request: Install | Upgrade,
         plan: Plan,
         old: Installation,
         offer: CheckedPackage | None,
-        busy: Collection[str],
+        live: Collection[str],
     ) -> tuple[Plan, dict[str, Arrival]]:
         """The plan where the version is installed already, but perhaps with another configuration or grant."""
         step = Step(
             kind=StepKind.INSTALL,
             extension=request.id,
-            version=request.version,
+            version=old.version,
             why="its configuration or grant changes",
         )
         arrival = self._arrival(command, request, step, old, offer)
         if (arrival.configuration, arrival.grant) == (old.configuration, old.grant):
             return plan, {}
-        if request.id in busy:
+        is_loading = isinstance(request, Install) and request.load
+        if request.id in live or (old.desired == "loaded" and not is_loading):
             raise InstallationConflict(
                 f"{old.extension} {old.version} is loaded; its configuration cannot change while it runs",
-                where=f"installed: {old.version}; offered: {request.version} from {command.source}",
+                where=arrival.release.source,
                 fix=f"unload it first: ray-ext unload {old.extension}",
-                details={"id": old.extension, "installed": old.version, "offered": request.version},
+                details={"id": old.extension, "installed": old.version, "offered": old.version},
             )
         steps = [*plan.steps]
         # Right before its own load, where there is one.

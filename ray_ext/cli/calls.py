@@ -8,7 +8,8 @@ import json
 import click
 import msgspec
 
-from ray_ext.cli.extensions import read_json
+from ray_ext.cli.joining import join_runtime
+from ray_ext.cli.options import read_json
 from ray_ext.cli.output import json_option, print_json
 
 __all__ = ["call_command"]
@@ -31,8 +32,6 @@ def call_command(extension: str, method: str, arguments: str | None, timeout_s: 
     ray-ext call github-triage triage '{"title": "Crash", "body": "It fails"}'
     ray-ext call github-triage triage '["Crash", "It fails"]'
     """
-    from ray_ext.client.runtime import connect
-
     given = {} if arguments is None else read_json(arguments, "ARGUMENTS")
     args = given if isinstance(given, list) else []
     kwargs = given if isinstance(given, dict) else {}
@@ -43,7 +42,7 @@ def call_command(extension: str, method: str, arguments: str | None, timeout_s: 
         handle = runtime.extension(extension)
         return await getattr(handle, method).options(timeout_s=timeout_s)(*args, **kwargs)
 
-    with connect(is_embedding=False) as runtime:
+    with join_runtime() as runtime:
         result = asyncio.run(run())
     if as_json:
         print_json("result", result)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ray_ext.actors.home import Home
+from ray_ext.cli.joining import join_runtime
 from ray_ext.cli.output import json_option, note, print_json, print_table, time_text
 from ray_ext.client.record import RuntimeLock, RuntimeRecord, read_record
 from ray_ext.errors import RuntimeConflict, RuntimeUnreachable
@@ -28,8 +29,16 @@ _DOWN_S = 60.0
 
 
 @click.command("up")
+@click.option(
+    "--spares",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many hosts are kept ready, so that loading is fast.",
+)
 @json_option
-def up_command(as_json: bool) -> None:
+def up_command(spares: int, as_json: bool) -> None:
     """Start the runtime: Ray, the registry, and every extension that was loaded.
 
     A runtime that is up already is left as it is.
@@ -38,7 +47,7 @@ def up_command(as_json: bool) -> None:
     home.ensure()
     record = read_record(home)
     if record is None:
-        record = _start(home)
+        record = _start(home, spares)
         note("The runtime is up.")
     else:
         note("The runtime is already up.")
@@ -58,14 +67,14 @@ def up_command(as_json: bool) -> None:
     )
 
 
-def _start(home: Home) -> RuntimeRecord:
+def _start(home: Home, spares: int) -> RuntimeRecord:
     folder = home.logs / "system"
     folder.mkdir(mode=0o700, exist_ok=True)
     log = folder / "keeper.log"
     note("Starting …")
     with log.open("wb") as output:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "ray_ext.client.keeper", str(home.root)],
+            [sys.executable, "-m", "ray_ext.client.keeper", str(home.root), str(spares)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -131,9 +140,7 @@ def _node_text(node: NodeStatus) -> str:
 @json_option
 def status_command(as_json: bool) -> None:
     """What runs, and where it differs from what should. Exit status 1 when no runtime is up."""
-    from ray_ext.client.runtime import connect
-
-    with connect(is_embedding=False) as runtime:
+    with join_runtime() as runtime:
         status = runtime.status()
     if as_json:
         print_json("status", status)
@@ -145,6 +152,7 @@ def status_command(as_json: bool) -> None:
             ("state home", status.home),
             ("namespace", status.namespace),
             ("registry", f"pid {status.registry_pid}, writer epoch {status.writer_epoch}"),
+            ("spare hosts", f"{status.spare_hosts} ready"),
             ("since", time_text(status.started_at)),
             *(("node agent", _node_text(node)) for node in status.nodes),
         ],

@@ -17,15 +17,25 @@ _VERBS = {
     "up": "lifecycle",
     "down": "lifecycle",
     "status": "lifecycle",
-    "install": "extensions",
+    "discover": "discovery",
+    "plan": "plans",
+    "install": "changes",
+    "load": "changes",
+    "unload": "changes",
+    "upgrade": "changes",
+    "remove": "changes",
     "list": "extensions",
     "show": "extensions",
-    "load": "extensions",
-    "unload": "extensions",
     "call": "calls",
     "logs": "logs",
+    "register": "releases",
+    "releases": "releases",
+    "yank": "releases",
+    "audit": "upkeep",
+    "gc": "upkeep",
     "schema": "schema",
 }
+_ALIASES = {"ls": "list", "rm": "remove"}
 
 
 class _LazyGroup(click.Group):
@@ -33,10 +43,11 @@ class _LazyGroup(click.Group):
         return list(_VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = _VERBS.get(cmd_name)
+        verb = _ALIASES.get(cmd_name, cmd_name)
+        module = _VERBS.get(verb)
         if module is None:
             return None
-        command: click.Command = getattr(importlib.import_module(f"ray_ext.cli.{module}"), f"{cmd_name}_command")
+        command: click.Command = getattr(importlib.import_module(f"ray_ext.cli.{module}"), f"{verb}_command")
         return command
 
 
@@ -51,16 +62,15 @@ def _cli() -> None:
     ray-ext call github-triage triage '{"title": "Crash", "body": "..."}'
     ray-ext down
 
-    The state home is RAY_EXT_HOME, or the user's data folder.
+    `ls` is short for `list`, `rm` for `remove`. The state home is RAY_EXT_HOME, or the user's data folder.
     """
 
 
 def main() -> None:
     """Run the command line; exit status 0 ok, 1 failed, 2 wrong usage."""
     try:
-        _cli.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # The verbs return nothing; what click returns is the status of one that ended by Exit.
+        sys.exit(_cli.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -104,8 +104,13 @@ def _await_record(home: Home) -> RuntimeRecord | None:
     return None
 
 
-def start(home: Home, *, kind: str, address: str | None = None, with_dashboard: bool = False) -> Connection:
-    """Become the owner of this home's runtime: start Ray (or use the one at ``address``, or this process's)."""
+def start(
+    home: Home, *, kind: str, address: str | None = None, with_dashboard: bool = False, spares: int = 1
+) -> Connection:
+    """Become the owner of this home's runtime: start Ray (or use the one at ``address``, or this process's).
+
+    ``spares`` is how many hosts are kept ready.
+    """
     home.ensure()
     lock = RuntimeLock(home)
     if not lock.acquire():
@@ -118,7 +123,7 @@ def start(home: Home, *, kind: str, address: str | None = None, with_dashboard: 
     connection = Connection(home, home.namespace, is_owner=True, lock=lock)
     try:
         dashboard = _init_ray(connection, address, with_dashboard=with_dashboard)
-        _start_registry(connection)
+        _start_registry(connection, spares)
         write_record(
             home,
             RuntimeRecord(
@@ -191,7 +196,7 @@ def _set(connection: Connection, values: dict[str, str]) -> None:
         os.environ[name] = value
 
 
-def _start_registry(connection: Connection) -> None:
+def _start_registry(connection: Connection, spares: int) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from ray_ext.actors.names import REGISTRY_NAME
@@ -208,7 +213,7 @@ def _start_registry(connection: Connection) -> None:
         max_concurrency=10_000,
         # The store is a file of this node.
         scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
-    ).remote(str(connection.home.root), connection.namespace)
+    ).remote(str(connection.home.root), connection.namespace, spares)
     registry_client(connection.namespace).call("ping")
 
 

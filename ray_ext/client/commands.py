@@ -40,8 +40,14 @@ def make_command(
 ) -> Command:
     """The command; packs a folder, so it may block. Raises ManifestInvalid and PackageInvalid.
 
-    ``to`` is a version, or a folder or wheel.
+    ``to`` is a version, or a folder or wheel; a folder or wheel that is to be installed has its own.
     """
+    if verb == "install" and to is not None and _is_place(target):
+        raise PackageInvalid(
+            f"{os.fspath(target)} has a version of its own: {os.fspath(to)} cannot be asked for",
+            fix="leave the version out, or give the id of a known release in place of the folder or wheel",
+            details={"problems": []},
+        )
     place = to if to is not None and _is_place(to) else target if verb == "install" and _is_place(target) else None
     wheel, source = (None, "") if place is None else package_of(place)
     return Command(

@@ -23,13 +23,14 @@ _PING_S = 5.0
 
 
 def main() -> int:
-    """``python -m ray_ext.client.keeper HOME``: keep the runtime of this home until SIGTERM or SIGINT."""
+    """``python -m ray_ext.client.keeper HOME SPARES``: keep the runtime of this home until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        runtime = Runtime(start(Home(Path(sys.argv[1])), kind="up", with_dashboard=True))
+        connection = start(Home(Path(sys.argv[1])), kind="up", with_dashboard=True, spares=int(sys.argv[2]))
+        runtime = Runtime(connection)
     except RayExtError as error:
         print(error, file=sys.stderr, flush=True)
         return 1

@@ -24,7 +24,7 @@ from ray_ext.client.progress import OnProgress, watched
 from ray_ext.client.registry_client import RegistryClient, forget_registry, registry_client
 from ray_ext.client.routebook import forget_routes
 from ray_ext.errors import ExtensionNotFound, RuntimeClosed, RuntimeUnreachable
-from ray_ext.packages.discovery import Discovered, discover, search_paths
+from ray_ext.packages.discovery import Discovered, discover_configured
 from ray_ext.store.records import AuditEntry
 
 __all__ = ["AsyncRuntime", "Grant", "Runtime", "connect"]
@@ -34,14 +34,19 @@ R = TypeVar("R")
 
 
 def connect(
-    address: str | None = None, *, home: str | os.PathLike[str] | None = None, is_embedding: bool = True
+    address: str | None = None,
+    *,
+    home: str | os.PathLike[str] | None = None,
+    is_embedding: bool = True,
+    spares: int = 1,
 ) -> Runtime:
     """Join the runtime of the state home, or start an embedded one.
 
     ``address`` None: a runtime that runs with this home (by ``ray-ext up``, or embedded in another process) is joined;
     else one is started in the Ray of this process, or in a new local Ray. With an address, the runtime is started on
     that Ray cluster. ``home`` None is ``RAY_EXT_HOME`` or the user's data folder. With ``is_embedding=False`` nothing
-    is started: RuntimeUnreachable is raised instead.
+    is started: RuntimeUnreachable is raised instead. A runtime that is started keeps ``spares`` hosts ready, so that
+    loading is fast.
 
     An embedded runtime ends with ``close()``, or with this process; what was loaded is loaded again at the next start.
 
@@ -58,7 +63,7 @@ def connect(
                 fix="start one: ray-ext up",
                 details={"home": str(chosen.root)},
             )
-        connection = start(chosen, kind="embedded", address=address)
+        connection = start(chosen, kind="embedded", address=address, spares=spares)
     return Runtime(connection)
 
 
@@ -219,9 +224,9 @@ class Runtime:
         return views
 
     def discover(self) -> list[Discovered]:
-        """What lies on the search paths (``RAY_EXT_PATH``, or the state home's ``extensions``) and among the installed
+        """What lies on ``RAY_EXT_PATH``, or without that in the state home's ``extensions`` and among the installed
         distributions, valid or not and why. Executes nothing."""
-        return discover(search_paths(os.environ, self._connection.home.extensions), distributions=True)
+        return discover_configured(os.environ, self._connection.home.extensions)
 
     def audit(self, extension: str | None = None, *, limit: int = 100) -> list[AuditEntry]:
         """Who did what, the newest first."""

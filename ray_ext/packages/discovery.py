@@ -30,7 +30,7 @@ from ray_ext.manifests.wheel_reading import (
     read_wheel,
 )
 
-__all__ = ["Discovered", "discover", "search_paths"]
+__all__ = ["Discovered", "discover", "discover_configured", "search_paths"]
 
 Kind = Literal["folder", "wheel", "distribution"]
 
@@ -66,6 +66,14 @@ def search_paths(environ: Mapping[str, str], default: Path) -> tuple[Path, ...]:
     """
     written = [entry for entry in environ.get("RAY_EXT_PATH", "").split(os.pathsep) if entry]
     return tuple(dict.fromkeys(Path(_expanded(entry, environ)) for entry in written)) or (default,)
+
+
+def discover_configured(environ: Mapping[str, str], default: Path) -> list[Discovered]:
+    """What lies on ``RAY_EXT_PATH``; without that, in ``default``, where it exists, and among the installed
+    distributions."""
+    if environ.get("RAY_EXT_PATH"):
+        return discover(search_paths(environ, default), distributions=False)
+    return discover((default,) if default.exists() else (), distributions=True)
 
 
 def discover(paths: Sequence[Path], *, distributions: bool) -> list[Discovered]:

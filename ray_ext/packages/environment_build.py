@@ -11,7 +11,8 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Literal
 
@@ -64,7 +65,7 @@ _FIXES = (
     ),
     (
         r"failed to fetch|network was disabled|error sending request|timed out",
-        "make an index reachable (its URL, the proxy), or give a folder of wheels with --find-links",
+        "make an index reachable (its URL, the proxy), or give a folder that has all wheels with --find-links",
     ),
     (r"hash mismatch", "the source has other files than were locked: resolve the requirements again"),
     (
@@ -98,6 +99,10 @@ class Unbuildable(Exception):  # internal: EnvironmentCache adds what was asked 
         super().__init__(cause)
         self.cause = cause
         self.fix = fix
+
+
+class Unreachable(Unbuildable):
+    """No index answers."""
 
 
 class Uv:
@@ -142,7 +147,17 @@ class Uv:
             if not folder.is_dir():
                 raise Unbuildable(f"{folder} is no folder", "give --find-links an existing folder of wheels")
         options = ["--only-binary", ":all:", "--python", _interpreter(), "--cache-dir", str(self._cache)]
-        return self._uv(["pip", *arguments, *options, *self._sources.uv_options()], text, report)
+        command = ["pip", *arguments, *options]
+        try:
+            return self._uv([*command, *self._sources.uv_options()], text, report)
+        except Unreachable:
+            if not self._sources.find_links:
+                raise
+            # uv asks the index for everything, also for what lies in a folder.
+            report(Progress("download", "no index is within reach: looking into the folders of wheels alone"))
+            with suppress(Unbuildable):
+                return self._uv([*command, *replace(self._sources, is_offline=True).uv_options()], text, report)
+            raise
 
     def _uv(self, arguments: Sequence[str], text: str, report: Report) -> str:
         """The output of a uv command, ``text`` on its input; its lines are reported as they come."""
@@ -217,7 +232,8 @@ def _failure(lines: list[str], status: int) -> Unbuildable:
     cause = "; ".join(said) or "uv said nothing"
     if status < 0:
         cause = f"uv was ended by {signal.Signals(-status).name}; {cause}"
+    kind = Unreachable if re.search("error sending request|timed out", cause) else Unbuildable
     for pattern, fix in _FIXES:
         if re.search(pattern, cause, re.IGNORECASE):
-            return Unbuildable(cause, fix)
+            return kind(cause, fix)
     return Unbuildable(cause, "remove the cause, then try again")

@@ -13,8 +13,11 @@ __all__ = ["render"]
 _HASH_DIGITS = 12
 
 
-def render(plan: Plan) -> str:
-    """The request, the numbered steps with their reasons, what stays as it is, and the plan's revision and hash."""
+def render(plan: Plan, name: str | None = None) -> str:
+    """The request, the numbered steps with their reasons, what stays as it is, the plan's revision and its name.
+
+    ``name`` is the hash by which the plan is asked for; None: its own.
+    """
     lines = [_title(plan.request)]
     steps = [
         (f"{number}.", each.kind, f"{each.extension} {each.version}", each.why)
@@ -24,7 +27,7 @@ def render(plan: Plan) -> str:
     if plan.untouched:
         lines.append("untouched")
         lines += _columns([(f"{each.extension} {each.version}", each.why) for each in plan.untouched])
-    lines.append(f"revision {plan.revision}, plan {plan.hash[:_HASH_DIGITS]}")
+    lines.append(f"revision {plan.revision}, plan {(name or plan.hash)[:_HASH_DIGITS]}")
     return "\n".join(lines)
 
 

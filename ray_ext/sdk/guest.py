@@ -182,7 +182,7 @@ class _Session:
             self._start_logging(load.metadata.id)
             step = "import"
             try:
-                cls = _import_entry_point(load)
+                cls = _import_entry_point(load, is_alone=self._pickler is None)
                 step = "construct"
                 extension = cls()
                 config = values.decode_value(body) if body else {}
@@ -342,11 +342,15 @@ class _Session:
             self._ended.set_result(status)
 
 
-def _import_entry_point(load: Load) -> Callable[[], Extension]:
+def _import_entry_point(load: Load, *, is_alone: bool) -> Callable[[], Extension]:
     os.environ.update(load.env_vars)
-    for path in load.code_paths:
-        if path not in sys.path:
-            sys.path.append(path)
+    paths = [path for path in load.code_paths if path not in sys.path]
+    if is_alone:
+        sys.path += paths
+    else:
+        # Before the host's own packages, whose versions the extension did not ask for. What the host has imported it
+        # keeps, Ray above all: a package that is loaded finds its submodules where it lies.
+        sys.path[:0] = paths
     module_name, _, class_name = load.entry_point.partition(":")
     module = importlib.import_module(module_name)
     cls = getattr(module, class_name, None)

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,34 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ray_ext.actors.home import Home
 from ray_ext.client.boot import processes_of
 from ray_ext.client.record import read_record
-
-
-class Cli:
-    """Runs ``ray-ext`` with one state home."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = Home(home)
-        self._environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        self._environment["RAY_EXT_HOME"] = str(home)
-
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ray_ext.cli.main", *arguments],
-            env=self._environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def ok(self, *arguments: str, stdin: str = "") -> str:
-        done = self.run(*arguments, stdin=stdin)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+from tests.cli.command_line import Cli
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,11 @@ def test_a_loaded_extension_keeps_its_configuration_until_it_is_unloaded(
     runtime.install(folder, config={"token": "s3cret", "limit": 1})
     with pytest.raises(ray_ext.InstallationConflict, match="configuration"):
         runtime.install(folder, config={"token": "s3cret", "limit": 2})
+    with pytest.raises(ray_ext.InstallationConflict, match="configuration"):
+        runtime.upgrade("steady", config={"token": "s3cret", "limit": 2})
+    assert runtime.upgrade("steady").generation == 1, "nothing better is known, which is no error"
     runtime.unload("steady")
+    assert runtime.upgrade("steady", config={"token": "s3cret", "limit": 5}).configuration["limit"] == 5
     assert runtime.install(folder, config={"token": "s3cret", "limit": 2}).configuration["limit"] == 2
     runtime.unload("steady")
 

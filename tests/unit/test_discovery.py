@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ray_ext.packages import discovery, pack_folder
-from ray_ext.packages.discovery import Discovered, discover, search_paths
+from ray_ext.packages.discovery import Discovered, discover, discover_configured, search_paths
 
 MANIFEST = """\
 schema_version = 1
@@ -372,3 +372,16 @@ def test_nothing_that_is_discovered_is_executed(tmp_path: Path) -> None:
     assert not marker.exists()
     subprocess.run([sys.executable, "-c", "import hello_world"], cwd=place / "project", check=True, timeout=60)
     assert marker.exists()  # what was not executed would have left its mark
+
+
+def test_the_variable_takes_the_place_of_both_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    default, named = tmp_path / "default", tmp_path / "named"
+    project(default / "one", version="1.0")
+    project(named / "two", version="2.0")
+    install(tmp_path / "site", tmp_path)
+    monkeypatch.setattr("sys.path", [str(tmp_path / "site")])
+    kinds = {"folder": "one", "distribution": "hello_world"}
+    found = discover_configured({}, default)
+    assert {each.kind: Path(each.source).name for each in found} == kinds
+    assert [Path(each.source).name for each in discover_configured({"RAY_EXT_PATH": str(named)}, default)] == ["two"]
+    assert [each.kind for each in discover_configured({}, tmp_path / "absent")] == ["distribution"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from ray_ext.errors import InstallationConflict, OperationConflict, PlanStale
+from ray_ext.errors import InstallationConflict, OperationConflict, PlanStale, StoreFailed
 from ray_ext.store import failpoints, schema
 from ray_ext.store.store import AuditEntry, Claim, Release, ReleaseFacts, Store, StoredRoute, Tombstone
 
@@ -174,6 +174,34 @@ def test_an_operation_is_carried_over_a_crash_and_applied_once(reopen: Callable[
             write()
     assert store.begin_operation("o1", "upgrade", "demo", b"", b"") == again
     assert len(store.list_audit()) == 1
+
+
+def test_an_operation_is_found_by_its_id_and_the_last_one_without(reopen: Callable[[], Store]) -> None:
+    store = reopen()
+    assert (store.operation("o1"), store.last_operation()) == (None, None)
+    first = store.begin_operation("o1", "install", "demo", b"plan", b"[]")
+    second = store.begin_operation("o2", "remove", "x", b"", b"")
+    store.finish_operation("o1", "done", {})
+    found = store.operation("o1")
+    assert found is not None
+    assert (found.plan, found.outcome, found.created_at) == (b"plan", "done", first.created_at)
+    assert store.last_operation() == second
+
+
+def test_a_finished_operation_forgets_releases_with_its_outcome_or_not_at_all(reopen: Callable[[], Store]) -> None:
+    store = reopen()
+    for release in (RELEASE, NEWER):
+        store.register(release, FACTS)
+    store.begin_operation("o1", "remove", "demo", b"", b"")
+    store.install(RELEASE, {}, "g")
+    revision = store.revision()
+    with pytest.raises(StoreFailed):
+        store.finish_operation("o1", "done", {}, forgotten=[("demo", "2.0"), ("demo", "1.0")])
+    assert [each.version for each in store.list_releases()] == ["1.0", "2.0"], "one of them is installed"
+    assert len(store.unfinished_operations()) == 1
+    store.finish_operation("o1", "done", {}, forgotten=[("demo", "2.0"), ("demo", "3.0")])
+    assert [each.version for each in store.list_releases()] == ["1.0"]
+    assert store.revision() == revision + 1
 
 
 def test_a_plan_of_another_revision_is_stale_and_nothing_begins(reopen: Callable[[], Store]) -> None:

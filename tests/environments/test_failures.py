@@ -19,7 +19,7 @@ import pytest
 from ray_ext.errors import EnvironmentFailed
 from ray_ext.packages import environment_build
 from ray_ext.packages.environments import EnvironmentCache, Lock, Progress, Sources
-from tests.unit.wheels import Files, serve_index, write_sdist, write_wheel
+from tests.environments.wheels import Files, serve_index, write_sdist, write_wheel
 
 
 @pytest.fixture

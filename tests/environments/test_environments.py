@@ -15,7 +15,7 @@ import pytest
 
 from ray_ext.errors import EnvironmentFailed
 from ray_ext.packages.environments import Collected, EnvironmentCache, Lock, Progress, Sources
-from tests.unit.wheels import serve_index, write_wheel
+from tests.environments.wheels import serve_index, write_wheel
 
 BASE = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 PASSWORD = "p@ss/word:100%"
