@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_ext.actors.home import Home
-from ray_ext.actors.host import MAX_CONCURRENCY, Host
-from ray_ext.actors.names import CONTROL, host_name
+from ray_ext.actors.hosts import Hosts, awaited, end_host, exit_of, open_host
+from ray_ext.actors.names import host_name
 from ray_ext.actors.node_link import NodeLink, StoredLock
 from ray_ext.actors.spares import Spares
 from ray_ext.actors.spec import Exit, InstanceSpec, InstanceStatus
-from ray_ext.errors import ExtensionCrashed, InsufficientResources, RayExtError
+from ray_ext.errors import ExtensionCrashed, RayExtError
 from ray_ext.manifests import ManifestSource, read_wheel
 from ray_ext.manifests.metadata import metadata_of
 from ray_ext.manifests.model import Resources
@@ -33,10 +32,6 @@ __all__ = ["Fleet"]
 
 _log = logging.getLogger(__name__)
 
-#: What a host itself needs beside its guest, for Ray's scheduler.
-HOST_MEMORY_BYTES = 64 * 1024 * 1024
-#: How long Ray may take to place a host, in seconds.
-_PLACEMENT_S = 30.0
 _ADOPTION_S = 10.0
 
 
@@ -69,7 +64,6 @@ class Fleet:
         spares: int,
     ) -> None:
         self._home = home
-        self._namespace = namespace
         self._store = store
         self._packages = packages
         self._node = node
@@ -82,21 +76,18 @@ class Fleet:
         self._changed = asyncio.Event()
         self._is_closing = False
         self._epoch = 0
-        self.spares = Spares(spares, self._create_spare)
+        self._hosts = Hosts(namespace)
+        self.spares = Spares(spares, self._hosts.create)
 
     # ---- what is
 
-    def is_live(self, extension: str) -> bool:
-        """Whether an instance serves."""
-        return extension in self._live
-
-    def is_busy(self, extension: str) -> bool:
-        """Whether an instance serves, or one is being started."""
-        return extension in self._live or extension in self._starting or extension in self._restarts
+    def live(self) -> set[str]:
+        """The extensions of which an instance serves."""
+        return set(self._live)
 
     def busy(self) -> set[str]:
-        """Every extension of which that is true."""
-        return {*self._live, *self._starting, *self._restarts}
+        """The same, and those that supervision is about to start."""
+        return {*self._live, *self._restarts}
 
     def route(self, extension: str, newer_than: int) -> Route | None:
         """The route, when its generation is above ``newer_than``."""
@@ -168,18 +159,22 @@ class Fleet:
     # ---- start
 
     async def start(self, extension: str) -> None:
-        """Start a new generation and route to it; raises what refused it. One attempt of supervision gives way."""
-        await self._end_restart(extension)
+        """Start a new generation and route to it; raises what refused it."""
         self._starting.add(extension)
         try:
+            await self.stop(extension, 0.0)  # the attempt, or instance, of supervision gives way
             await self._start(extension)
-        except RayExtError as error:
-            self._reasons[extension] = error.what
-            raise
         finally:
             self._starting.discard(extension)
 
     async def _start(self, extension: str) -> None:
+        try:
+            await self._start_generation(extension)
+        except RayExtError as error:
+            self._reasons[extension] = error.what
+            raise
+
+    async def _start_generation(self, extension: str) -> None:
         installation: Installation = await self._blocking(self._store.installation, extension)
         release = await self._blocking(self._store.release, extension, installation.version)
         source, code = await self._blocking(self._code, release.sha256)
@@ -188,23 +183,31 @@ class Fleet:
         spec = self._spec(source, code_paths, installation, generation)
         name, actor = self._host(source.manifest.resources, extension, generation)
         try:
-            methods = await self._open(extension, source, actor, spec)
+            methods = await open_host(actor, spec, source.manifest.resources)
+            route = await self._publish(spec, name, methods)
         except BaseException:
-            ray.kill(actor)
+            end_host(actor)
             raise
-        manifest = source.manifest
+        self._go_live(_Live(route, actor, methods))
+
+    async def _publish(self, spec: InstanceSpec, host: str, methods: list[ExportedMethod]) -> Route:
         route = Route(
-            extension=extension,
-            version=manifest.version,
-            generation=generation,
+            extension=spec.metadata.id,
+            version=spec.metadata.version,
+            generation=spec.generation,
             epoch=await self._next_epoch(),
-            host=name,
+            host=host,
             is_trusted=spec.is_trusted,
             payload_limit=Limits.for_memory(spec.memory_bytes).payload_bytes,
             methods={method.name: method.idempotent for method in methods},
         )
-        await self._blocking(self._store.put_route, _stored(route))
-        self._go_live(_Live(route, actor, methods))
+        try:
+            await self._blocking(self._store.put_route, _stored(route))
+        except BaseException:
+            # Given up, but perhaps written: the store must not route to a host that is ended.
+            await self._retire(route, Exit(kind="stopped", cause="its start was given up"))
+            raise
+        return route
 
     def _code(self, sha256: str) -> tuple[ManifestSource, object]:
         return read_wheel(self._packages.wheel(sha256)), self._packages.unpacked(sha256)
@@ -247,71 +250,7 @@ class Fleet:
         if spare is not None:
             return spare
         name = host_name(extension, generation)
-        return name, self._create(name, resources)
-
-    def _create_spare(self, name: str) -> Any:
-        return self._create(name, Resources())
-
-    def _create(self, name: str, resources: Resources) -> Any:
-        return (
-            ray.remote(concurrency_groups={CONTROL: 64})(Host)
-            .options(
-                name=name,
-                namespace=self._namespace,
-                lifetime="detached",
-                num_cpus=resources.cpus,
-                memory=resources.memory_bytes + HOST_MEMORY_BYTES,
-                resources=dict(resources.custom),
-                label_selector=dict(resources.labels) or None,
-                max_restarts=0,
-                max_concurrency=MAX_CONCURRENCY,
-                # Packages, data and logs are folders of this node.
-                scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
-            )
-            .remote()
-        )
-
-    async def _open(
-        self, extension: str, source: ManifestSource, actor: Any, spec: InstanceSpec
-    ) -> list[ExportedMethod]:
-        opening = asyncio.ensure_future(_await(actor.open.remote(spec)))
-        placed = asyncio.ensure_future(_await(actor.ping.remote()))
-        try:
-            await asyncio.wait({opening, placed}, timeout=_PLACEMENT_S, return_when=asyncio.FIRST_COMPLETED)
-            if not opening.done() and not placed.done():
-                raise self._unplaced(extension, source)
-            methods: list[ExportedMethod] = await opening
-            return methods
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, RayExtError):
-                raise cause from None
-            raise ExtensionCrashed(
-                f"the host of {extension} failed to start: {type(cause).__name__}: {cause}", where=extension
-            ) from error
-        except ray.exceptions.ActorUnschedulableError:
-            raise self._unplaced(extension, source) from None
-        except ray.exceptions.RayError as error:
-            raise ExtensionCrashed(
-                f"the host of {extension} was lost while it started: {error}", where=extension
-            ) from error
-        finally:
-            opening.cancel()
-            placed.cancel()
-
-    def _unplaced(self, extension: str, source: ManifestSource) -> InsufficientResources:
-        asked = source.manifest.resources
-        free = ray.available_resources()
-        return InsufficientResources(
-            f"Ray found no place for {extension}, which asks for {asked.cpus:g} CPUs and "
-            f"{asked.memory_bytes + HOST_MEMORY_BYTES} bytes",
-            where=extension,
-            fix="unload something, add a node, or lower [resources] in extension.toml",
-            details={
-                "asked": f"cpus={asked.cpus:g}, memory={asked.memory_bytes + HOST_MEMORY_BYTES}, {dict(asked.custom)}",
-                "available": f"cpus={free.get('CPU', 0):g}, memory={int(free.get('memory', 0))}",
-            },
-        )
+        return name, self._hosts.create(name, resources)
 
     def _go_live(self, live: _Live) -> None:
         extension = live.route.extension
@@ -323,51 +262,52 @@ class Fleet:
     # ---- watch and restart
 
     async def _watch(self, live: _Live) -> None:
-        gone = await _exit_of(live.actor)
-        await self._bury(live, gone)
-        if self._is_closing:
-            return
+        gone = await exit_of(live.actor)
         extension = live.route.extension
         _log.warning("%s generation %d is gone: %s (%s)", extension, live.route.generation, gone.kind, gone.cause)
-        self._reasons[extension] = f"{gone.kind}: {gone.cause}"
-        self.restart(extension)
+        # At once, in one turn of the loop: whoever stops the extension finds an instance, or its restart.
+        del self._live[extension]
+        if not self._is_closing:
+            self._reasons[extension] = f"{gone.kind}: {gone.cause}"
+            self.restart(extension)
+        await self._bury(live, gone)
 
     async def _bury(self, live: _Live, gone: Exit) -> None:
-        extension = live.route.extension
-        if self._live.get(extension) is live:
-            del self._live[extension]
+        # The host keeps unacknowledged replies for its callers a little longer; then it goes.
+        asyncio.get_running_loop().call_later(5.0, end_host, live.actor)
         self._notify(await self._next_epoch())
+        await self._retire(live.route, gone)
+
+    async def _retire(self, route: Route | StoredRoute, gone: Exit) -> None:
         await self._blocking(
             self._store.retire,
             Tombstone(
-                extension=extension,
-                generation=live.route.generation,
+                extension=route.extension,
+                generation=route.generation,
                 kind=gone.kind,
                 cause=gone.cause,
                 ended_at=time.time(),
             ),
         )
-        # The host keeps unacknowledged replies for its callers a little longer; then it goes.
-        asyncio.get_running_loop().call_later(5.0, _kill_quietly, live.actor)
 
     async def _restart(self, extension: str) -> None:
         policy = self._policies.setdefault(extension, RestartPolicy())
-        try:
-            while True:
-                await asyncio.sleep(policy.delay_after_loss(time.monotonic()))
-                try:
-                    await self.start(extension)
-                except RayExtError as error:
-                    _log.warning("%s could not be restarted: %s", extension, error)
-                else:
-                    return
-        finally:
-            self._restarts.pop(extension, None)
+        while self._restarts.get(extension) is asyncio.current_task():
+            await asyncio.sleep(policy.delay_after_loss(time.monotonic()))
+            try:
+                await self._start(extension)
+            except Exception:  # noqa: BLE001 - whatever it was, a full disk say: the next attempt may fare better
+                _log.exception("%s could not be restarted", extension)
+            else:
+                del self._restarts[extension]
+                return
 
     # ---- stop
 
-    async def stop(self, extension: str, grace_s: float) -> None:
-        """End the instance, and any attempt to start one."""
+    async def stop(self, extension: str, grace_s: float, *, is_returning: bool = False) -> None:
+        """End the instance, and any attempt to start one. ``is_returning``: :meth:`start` follows."""
+        if is_returning:
+            self._starting.add(extension)
         await self._end_restart(extension)
         live = self._live.pop(extension, None)
         self._reasons.pop(extension, None)
@@ -378,14 +318,14 @@ class Fleet:
         self._notify(self._epoch)
         gone = Exit(kind="host-lost", cause="it did not answer while it was unloaded")
         try:
-            gone = await asyncio.wait_for(_await(live.actor.stop.remote(grace_s)), 2 * grace_s + 15.0)
+            gone = await asyncio.wait_for(awaited(live.actor.stop.remote(grace_s)), 2 * grace_s + 15.0)
         except (ray.exceptions.RayError, TimeoutError) as error:
             _log.warning("%s did not stop in order: %s", extension, error)
         await self._bury(live, gone)
 
     async def _end_restart(self, extension: str) -> None:
         restart = self._restarts.pop(extension, None)
-        if restart is not None and restart is not asyncio.current_task():
+        if restart is not None:
             restart.cancel()
             await asyncio.wait({restart})
 
@@ -393,87 +333,68 @@ class Fleet:
         """End every instance, and every spare host."""
         self._is_closing = True
         self.spares.close()
-        await asyncio.gather(*(self.stop(extension, grace_s) for extension in {*self._live, *self._restarts}))
-        for actor in self._hosts():
-            _kill_quietly(actor)
+        stops = [self.stop(extension, grace_s) for extension in self.busy()]
+        for ended in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(ended, BaseException):
+                _log.error("an instance did not end in order: %s", ended)
+        for name in self._hosts.names():
+            self._hosts.end(name)
 
     # ---- after a start of the registry
 
-    async def reconcile(self) -> None:
-        """Make the hosts that run and the store agree."""
+    async def reconcile(self, undone: Collection[str]) -> None:
+        """Make the hosts that run and the store agree; no host is adopted of the extensions in ``undone``."""
         self._epoch = await self._next_epoch()
+        installed = await self._installed()
         stored: list[StoredRoute] = await self._blocking(self._store.list_routes)
-        installed = {each.extension: each for each in await self._blocking(self._store.list_installations)}
-        await asyncio.gather(*(self._adopt(each, installed.get(each.extension)) for each in stored))
+        await asyncio.gather(*(self._adopt(each, installed.get(each.extension), undone) for each in stored))
         known = {live.route.host for live in self._live.values()}
-        for name in self._host_names():
+        for name in self._hosts.names():
             if name not in known:
                 _log.warning("ending %s, which the store does not know", name)
-                _kill_quietly(ray.get_actor(name, namespace=self._namespace))
-        for extension, installation in installed.items():
-            if installation.desired == "loaded" and extension not in self._live:
-                self.restart(extension)
+                self._hosts.end(name)
+        self._start_missing(installed)
         self.spares.fill()
+
+    async def follow(self, undone: Collection[str]) -> None:
+        """Stop what the store does not want, and the instances of ``undone``; start what it wants in the background."""
+        installed = await self._installed()
+        for extension, live in list(self._live.items()):
+            if extension in undone or not _is_wanted(live.route, installed.get(extension)):
+                await self.stop(extension, 0.0)
+        self._start_missing(installed)
+
+    async def _installed(self) -> dict[str, Installation]:
+        return {each.extension: each for each in await self._blocking(self._store.list_installations)}
+
+    def _start_missing(self, installed: Mapping[str, Installation]) -> None:
+        busy = self.busy()
+        for extension, installation in installed.items():
+            if installation.desired == "loaded" and extension not in busy:
+                self.restart(extension)
 
     def restart(self, extension: str) -> None:
         """Start it in the background, again and again until it runs."""
         self._restarts[extension] = asyncio.create_task(self._restart(extension))
 
-    async def _adopt(self, stored: StoredRoute, installation: Installation | None) -> None:
+    async def _adopt(self, stored: StoredRoute, installation: Installation | None, undone: Collection[str]) -> None:
         route = decode_route(stored.route)
+        if stored.extension in self._live:
+            return  # adopted by an earlier attempt to start the registry
         try:
-            if installation is None or (installation.version, installation.desired) != (route.version, "loaded"):
+            if stored.extension in undone or not _is_wanted(route, installation):
                 raise ValueError("an operation was undone")
-            actor = ray.get_actor(stored.host, namespace=self._namespace)
-            methods = await asyncio.wait_for(_await(actor.ping.remote()), _ADOPTION_S)
+            actor = self._hosts.find(stored.host)
+            methods = await asyncio.wait_for(awaited(actor.ping.remote()), _ADOPTION_S)
         except (ValueError, ray.exceptions.RayError, TimeoutError) as error:
             cause = f"it was gone, or to go, when the registry started ({error})"
-            await self._blocking(
-                self._store.retire,
-                Tombstone(
-                    extension=stored.extension,
-                    generation=stored.generation,
-                    kind="host-lost",
-                    cause=cause,
-                    ended_at=time.time(),
-                ),
-            )
+            await self._retire(stored, Exit(kind="host-lost", cause=cause))
             return
         self._go_live(_Live(route, actor, methods or []))
 
-    def _host_names(self) -> list[str]:
-        named = ray.util.list_named_actors(all_namespaces=True)
-        return [
-            each["name"] for each in named if each["namespace"] == self._namespace and each["name"].startswith("host/")
-        ]
 
-    def _hosts(self) -> list[Any]:
-        return [ray.get_actor(name, namespace=self._namespace) for name in self._host_names()]
-
-
-async def _await(reference: Awaitable[Any]) -> Any:
-    return await reference
-
-
-async def _exit_of(actor: Any) -> Exit:
-    while True:
-        try:
-            gone: Exit = await actor.wait_exit.remote()
-        except ray.exceptions.ActorUnavailableError:
-            await asyncio.sleep(0.2)
-        except ray.exceptions.RayActorError as error:
-            return Exit(kind="host-lost", cause=str(error).strip().splitlines()[0])
-        except ray.exceptions.RayError as error:
-            return Exit(kind="host-lost", cause=f"{type(error).__name__}: {error}")
-        else:
-            return gone
-
-
-def _kill_quietly(actor: Any) -> None:
-    try:
-        ray.kill(actor)
-    except (ValueError, ray.exceptions.RayError) as error:
-        _log.debug("a host was gone before it was ended: %s", error)
+def _is_wanted(route: Route, installation: Installation | None) -> bool:
+    return installation is not None and (installation.version, installation.desired) == (route.version, "loaded")
 
 
 def _stored(route: Route) -> StoredRoute:

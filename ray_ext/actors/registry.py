@@ -20,13 +20,12 @@ from ray_ext.actors.fleet import Fleet
 from ray_ext.actors.home import Home
 from ray_ext.actors.node_link import NodeLink, StoredLock
 from ray_ext.actors.operations import Operations
-from ray_ext.actors.planner import facts_of, release_of
 from ray_ext.actors.views import ExtensionView, ReleaseView, RuntimeView, release_view
 from ray_ext.errors import ExtensionNotFound, ExtensionNotLoaded
-from ray_ext.manifests import ManifestSource, read_wheel, redact, refuse_unlanded
+from ray_ext.manifests import ManifestSource, read_wheel, redact
 from ray_ext.packages import PackageCache
 from ray_ext.routing.routes import Route
-from ray_ext.store.store import AuditEntry, Installation, Store
+from ray_ext.store.store import AuditEntry, Installation, Release, Store
 
 __all__ = ["Registry"]
 
@@ -57,15 +56,17 @@ class Registry:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
 
     async def _ready(self) -> None:
-        """After a start: find the node agent, adopt the hosts that run, bury those gone, start what should be. Once."""
-        if self._starting is None:
+        """After a start: find the node agent, adopt the hosts that run, bury those gone, start what should be.
+
+        Once; where it fails, for want of space say, the next call tries again.
+        """
+        if self._starting is None or _has_failed(self._starting):
             self._starting = asyncio.create_task(self._start())
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
         await self._node.open()
-        await self._operations.recover()
-        await self._fleet.reconcile()
+        await self._fleet.reconcile(await self._operations.recover())
 
     # ---- operations
 
@@ -86,8 +87,7 @@ class Registry:
         """
         await self._ready()
         extension = await self._operations.perform(command, operation)
-        installation = await self._blocking(self._store.installation, extension)
-        return None if installation is None else await self._view(installation)
+        return await self._view(extension)
 
     async def news(self, operation: str, after: int, wait_s: float) -> tuple[list[tuple[int, str]], bool]:
         """What an operation has told since the news of number ``after``, by number; and whether it is over."""
@@ -97,26 +97,12 @@ class Registry:
     async def register(self, wheel: bytes, source: str, actor: str) -> ReleaseView:
         """Make a package's release known, for plans to choose; it is not installed."""
         await self._ready()
-        checked = await self._blocking(self._packages.check, wheel)
-        refuse_unlanded(checked.source.manifest)
-        await self._blocking(self._packages.add, wheel)
-        release = release_of(checked.source, checked.sha256, source)
-        entry = AuditEntry(
-            actor=actor, verb="register", outcome="done", extension=release.extension, version=release.version
-        )
-        await self._blocking(self._store.register, release, facts_of(checked.source.manifest), audit_entry=entry)
-        listed = await self._blocking(self._store.list_releases, release.extension)
-        return next(release_view(each) for each in listed if each.version == release.version)
+        return release_view(await self._operations.register(wheel, source, actor))
 
     async def yank(self, extension: str, version: str, reason: str | None, actor: str) -> None:
         """Keep plans from choosing a release (None: let them again); where it is installed it stays."""
         await self._ready()
-        verb = "unyank" if reason is None else "yank"
-        entry = AuditEntry(actor=actor, verb=verb, outcome="done", extension=extension, version=version)
-        if reason is None:
-            await self._blocking(self._store.unyank, extension, version, audit_entry=entry)
-        else:
-            await self._blocking(self._store.yank, extension, version, reason, audit_entry=entry)
+        await self._operations.yank(extension, version, reason, actor)
 
     async def list_releases(self, extension: str | None) -> list[ReleaseView]:
         """The known releases."""
@@ -132,17 +118,22 @@ class Registry:
     async def collect(self) -> int:
         """Remove packages, environments and downloads that nothing needs; returns the bytes freed."""
         await self._ready()
-        return await self._operations.collect(is_thorough=True)
+        return await self._operations.collect()
 
     async def list_extensions(self) -> list[ExtensionView]:
         """Every installation, by id."""
         await self._ready()
-        return [await self._view(each) for each in await self._blocking(self._store.list_installations)]
+        installations = await self._blocking(self._store.list_installations)
+        views = [await self._view(each.extension) for each in installations]
+        return [view for view in views if view is not None]
 
     async def show(self, extension: str) -> ExtensionView:
         """One installation with its instance's figures."""
         await self._ready()
-        return await self._view(await self._installation(extension), is_detailed=True)
+        view = await self._view(extension, is_detailed=True)
+        if view is None:
+            raise await self._not_found(extension)
+        return view
 
     async def status(self) -> RuntimeView:
         """The runtime."""
@@ -168,7 +159,9 @@ class Registry:
         await self._ready()
         if (route := self._fleet.route(extension, newer_than)) is not None:
             return route
-        installation = await self._installation(extension)
+        installation = await self._blocking(self._store.installation, extension)
+        if installation is None:
+            raise await self._not_found(extension)
         if installation.desired != "loaded" or self._is_closing:
             raise ExtensionNotLoaded(
                 f"{extension} is installed but not loaded", fix=f"load it: ray-ext load {extension}"
@@ -184,27 +177,27 @@ class Registry:
         """End every instance in order, keeping the desired states: the next start loads them again."""
         await self._ready()
         self._is_closing = True
+        await self._operations.close()
         await self._fleet.close(grace_s)
         self._node.close()
         await self._blocking(self._store.close)
 
     # ---- views
 
-    async def _installation(self, extension: str) -> Installation:
-        found = await self._blocking(self._store.installation, extension)
-        if found is None:
-            known = [each.extension for each in await self._blocking(self._store.list_installations)]
-            raise ExtensionNotFound(
-                f"no extension {extension[:200]!r} is installed",
-                fix=f"installed: {', '.join(known)}" if known else "install one: ray-ext install FOLDER",
-                details={"installed": known},
-            )
-        return found
+    async def _not_found(self, extension: str) -> ExtensionNotFound:
+        known = [each.extension for each in await self._blocking(self._store.list_installations)]
+        return ExtensionNotFound(
+            f"no extension {extension[:200]!r} is installed",
+            fix=f"installed: {', '.join(known)}" if known else "install one: ray-ext install FOLDER",
+            details={"installed": known},
+        )
 
-    async def _view(self, installation: Installation, *, is_detailed: bool = False) -> ExtensionView:
-        release = await self._blocking(self._store.release, installation.extension, installation.version)
-        assert release is not None, "the store's foreign key binds every installation to its release"
-        source = await self._blocking(self._source, release.sha256)
+    async def _view(self, extension: str, *, is_detailed: bool = False) -> ExtensionView | None:
+        """None when it is not installed, or not any more."""
+        installed = await self._blocking(self._read, extension)
+        if installed is None:
+            return None
+        installation, release, source = installed
         manifest = source.manifest
         packages = [] if installation.lock is None else list(StoredLock.decoded(installation.lock).lock.packages)
         state, reason = self._fleet.state(manifest.id, installation.desired)
@@ -235,5 +228,15 @@ class Registry:
             instance=await self._fleet.instance_status(manifest.id) if is_detailed else None,
         )
 
-    def _source(self, sha256: str) -> ManifestSource:
-        return read_wheel(self._packages.wheel(sha256))
+    def _read(self, extension: str) -> tuple[Installation, Release, ManifestSource] | None:
+        """What is installed, in one piece: nothing else reads or writes in between."""
+        installation = self._store.installation(extension)
+        if installation is None:
+            return None
+        release = self._store.release(extension, installation.version)
+        assert release is not None, "the store's foreign key binds every installation to its release"
+        return installation, release, read_wheel(self._packages.wheel(release.sha256))
+
+
+def _has_failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)

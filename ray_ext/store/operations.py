@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from ray_ext.errors import OperationConflict, PlanStale
 from ray_ext.store.installations import delete_installation, find_installation, put_claims
 from ray_ext.store.records import AuditEntry, Claim, Installation, Operation
+from ray_ext.store.releases import delete_release
 from ray_ext.store.schema import claims, installations, operations, routes, runtime
 from ray_ext.store.transactions import Transactions, grow_revision
 
@@ -83,12 +84,34 @@ class OperationStore(Transactions):
             _update_running(connection, operation, {"step": step})
 
     def finish_operation(
-        self, operation: str, outcome: str, detail: Mapping[str, Any], *, audit_entry: AuditEntry | None = None
+        self,
+        operation: str,
+        outcome: str,
+        detail: Mapping[str, Any],
+        *,
+        forgotten: Iterable[tuple[str, str]] = (),
+        audit_entry: AuditEntry | None = None,
     ) -> None:
-        """Record the one outcome, and drop the snapshot; raises :class:`OperationConflict` when it is not at work."""
+        """Record the one outcome, and drop the snapshot; raises :class:`OperationConflict` when it is not at work.
+
+        The releases in ``forgotten``, by id and version, are known no longer; none of them may be installed.
+        """
         what = f"finish operation {operation}"
         with self._write("finish-operation", what, audit_entry=audit_entry) as connection:
             _update_running(connection, operation, {"outcome": outcome, "detail": dict(detail), "before": b""})
+            for extension, version in forgotten:
+                delete_release(connection, extension, version)
+
+    def operation(self, operation: str) -> Operation | None:
+        """The operation, or None."""
+        with self._read("read an operation") as connection:
+            return _find(connection, operation)
+
+    def last_operation(self) -> Operation | None:
+        """The one that was begun last, or None."""
+        with self._read("read the last operation") as connection:
+            row = connection.execute(_OPERATION.order_by(operations.c.number.desc()).limit(1)).one_or_none()
+            return None if row is None else Operation(**row._mapping)
 
     def unfinished_operations(self) -> list[Operation]:
         """The operations at work, in the order of their beginnings."""

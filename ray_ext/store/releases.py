@@ -12,7 +12,7 @@ from ray_ext.store.records import AuditEntry, ListedRelease, Release, ReleaseFac
 from ray_ext.store.schema import installations, operations, releases
 from ray_ext.store.transactions import Transactions, grow_revision
 
-__all__ = ["ReleaseStore", "put_release"]
+__all__ = ["ReleaseStore", "delete_release", "put_release"]
 
 _RELEASE = select(*(column for column in releases.c if column.name != "facts"))
 _LISTED = select(*(column for column in releases.c if column.name != "manifest"))
@@ -69,11 +69,7 @@ class ReleaseStore(Transactions):
                     fix="wait until it is finished, then try again",
                     details={"running": running},
                 )
-            found = connection.execute(
-                delete(releases).where(releases.c.extension == extension, releases.c.version == version)
-            )
-            if found.rowcount:
-                grow_revision(connection)
+            delete_release(connection, extension, version)
 
     def release(self, extension: str, version: str) -> Release | None:
         """The release, or None."""
@@ -88,6 +84,13 @@ class ReleaseStore(Transactions):
             return [
                 ListedRelease(**{**row._mapping, "facts": msgspec.convert(row.facts, ReleaseFacts)}) for row in rows
             ]
+
+
+def delete_release(connection: Connection, extension: str, version: str) -> None:
+    """Know the release no longer; it must not be installed."""
+    found = connection.execute(delete(releases).where(releases.c.extension == extension, releases.c.version == version))
+    if found.rowcount:
+        grow_revision(connection)
 
 
 def put_release(connection: Connection, release: Release, facts: ReleaseFacts | None) -> None:
