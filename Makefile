@@ -40,7 +40,7 @@ unit: $(READY)  ## The tests that need no Ray.
 
 # One pytest run, the quick ones first, so that its last line counts everything; it fails when it collects nothing.
 test: lint  ## Every check.
-	$(BIN)/pytest $(wildcard $(addprefix tests/,unit property environments security cluster cli)) examples
+	$(BIN)/pytest $(wildcard $(addprefix tests/,unit property environments security cli cluster)) examples
 
 bench: $(READY)  ## The numbers of the README.
 	$(BIN)/python benchmarks/calls.py

@@ -33,6 +33,8 @@ __all__ = ["Fleet"]
 _log = logging.getLogger(__name__)
 
 _ADOPTION_S = 10.0
+#: How long what is started by supervision waits for what it depends on, in seconds.
+_DEPENDENCIES_S = 60.0
 
 
 class _Blocking(Protocol):
@@ -295,12 +297,26 @@ class Fleet:
         while self._restarts.get(extension) is asyncio.current_task():
             await asyncio.sleep(policy.delay_after_loss(time.monotonic()))
             try:
+                await self._wait_for_dependencies(extension)
                 await self._start(extension)
             except Exception:  # noqa: BLE001 - whatever it was, a full disk say: the next attempt may fare better
                 _log.exception("%s could not be restarted", extension)
             else:
                 del self._restarts[extension]
                 return
+
+    async def _wait_for_dependencies(self, extension: str) -> None:
+        """Until those of its dependencies run that are being started, too; for a while."""
+        installation = await self._blocking(self._store.installation, extension)
+        releases = await self._blocking(self._store.list_releases, extension)
+        needed = {need for each in releases if each.version == installation.version for need in each.facts.dependencies}
+        try:
+            async with asyncio.timeout(_DEPENDENCIES_S):
+                while missing := sorted(needed & self._restarts.keys()):
+                    self._reasons[extension] = f"it waits for {', '.join(missing)}"
+                    await self._changed.wait()
+        except TimeoutError:
+            _log.warning("%s is started without %s", extension, ", ".join(missing))
 
     # ---- stop
 

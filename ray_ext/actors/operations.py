@@ -104,6 +104,13 @@ class Operations:
             else:
                 await self._blocking(self._store.yank, extension, version, reason, audit_entry=entry)
 
+    async def forget(self, extension: str, version: str, actor: str) -> None:
+        """Know a release no longer, and delete its package; raises InstallationConflict where it is installed."""
+        entry = AuditEntry(actor=actor, verb="forget", outcome=DONE, extension=extension, version=version)
+        async with self._my_turn(f"forget {extension} {version}"):
+            await self._blocking(self._store.forget_release, extension, version, audit_entry=entry)
+            await self._steps.collect_packages()
+
     async def collect(self) -> int:
         """Remove the packages, environments and downloads that nothing needs; returns the bytes freed."""
         async with self._my_turn("collect what nothing needs"):

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -28,6 +29,9 @@ from ray_ext.routing.routes import Route
 from ray_ext.store.store import AuditEntry, Installation, Release, Store
 
 __all__ = ["Registry"]
+
+#: Manifests that are kept, so that lists are quick.
+_MANIFESTS = 1_000
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,6 +52,8 @@ class Registry:
             self._home, namespace, self._store, self._packages, self._node, self._blocking, spares=spares
         )
         self._operations = Operations(self._home, self._store, self._packages, self._fleet, self._node, self._blocking)
+        # Verified when it is first read; what is loaded is verified each time.
+        self._source = lru_cache(_MANIFESTS)(lambda sha256: read_wheel(self._packages.wheel(sha256)))
         self._starting: asyncio.Task[None] | None = None
         self._is_closing = False
 
@@ -103,6 +109,11 @@ class Registry:
         """Keep plans from choosing a release (None: let them again); where it is installed it stays."""
         await self._ready()
         await self._operations.yank(extension, version, reason, actor)
+
+    async def forget(self, extension: str, version: str, actor: str) -> None:
+        """Know a release no longer; raises InstallationConflict where it is installed."""
+        await self._ready()
+        await self._operations.forget(extension, version, actor)
 
     async def list_releases(self, extension: str | None) -> list[ReleaseView]:
         """The known releases."""
@@ -235,7 +246,7 @@ class Registry:
             return None
         release = self._store.release(extension, installation.version)
         assert release is not None, "the store's foreign key binds every installation to its release"
-        return installation, release, read_wheel(self._packages.wheel(release.sha256))
+        return installation, release, self._source(release.sha256)
 
 
 def _has_failed(task: asyncio.Task[None]) -> bool:

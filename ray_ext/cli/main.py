@@ -31,6 +31,7 @@ _VERBS = {
     "register": "releases",
     "releases": "releases",
     "yank": "releases",
+    "forget": "releases",
     "audit": "upkeep",
     "gc": "upkeep",
     "schema": "schema",

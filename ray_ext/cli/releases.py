@@ -1,4 +1,4 @@
-"""``register``, ``releases`` and ``yank``."""
+"""``register``, ``releases``, ``yank`` and ``forget``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from ray_ext.cli.joining import join_runtime
 from ray_ext.cli.output import json_option, note, print_json, print_table
 
-__all__ = ["register_command", "releases_command", "yank_command"]
+__all__ = ["forget_command", "register_command", "releases_command", "yank_command"]
 
 
 @click.command("register")
@@ -54,3 +54,13 @@ def yank_command(extension: str, version: str, reason: str | None, undo: bool) -
     with join_runtime() as runtime:
         runtime.yank(extension, version, reason)
     note(f"{extension} {version} may be chosen again." if undo else f"Yanked {extension} {version}.")
+
+
+@click.command("forget")
+@click.argument("extension")
+@click.argument("version")
+def forget_command(extension: str, version: str) -> None:
+    """Know a release no longer, and delete its package. Refused where it is installed."""
+    with join_runtime() as runtime:
+        runtime.forget(extension, version)
+    note(f"Forgot {extension} {version}.")

@@ -33,17 +33,17 @@ class RegistryClient:
 
     def call(self, method: str, *args: object) -> Any:
         """The operation's result; raises its error, or RuntimeUnreachable."""
-        give_up = time.monotonic() + PATIENCE_S
+        give_up = None
         while True:
             try:
                 return ray.get(self.submit(method, *args))
             except Exception as error:  # noqa: BLE001 - sorted by _judge, which re-raises what is not the registry's absence
-                self._judge(error, give_up)
+                give_up = self._judge(error, give_up)
             time.sleep(_PAUSE_S)
 
     async def call_async(self, method: str, *args: object) -> Any:
         """The same, awaited."""
-        give_up = time.monotonic() + PATIENCE_S
+        give_up = None
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -52,19 +52,21 @@ class RegistryClient:
                     self._actor = await loop.run_in_executor(None, self._find)
                 return await self.submit(method, *args)
             except Exception as error:  # noqa: BLE001 - sorted by _judge, which re-raises what is not the registry's absence
-                self._judge(error, give_up)
+                give_up = self._judge(error, give_up)
             await asyncio.sleep(_PAUSE_S)
 
     def _find(self) -> Any:
         return ray.get_actor(REGISTRY_NAME, namespace=self.namespace)
 
-    def _judge(self, error: Exception, give_up: float) -> None:
-        """Return when another attempt makes sense; raise otherwise."""
+    def _judge(self, error: Exception, give_up: float | None) -> float:
+        """When to give up, if another attempt makes sense; raises otherwise. Time runs from the first failure."""
         if isinstance(error, ray.exceptions.RayTaskError):
             cause = error.cause
             raise (cause if isinstance(cause, RayExtError) else error) from None
         if not isinstance(error, (ray.exceptions.RayActorError, ray.exceptions.ActorUnavailableError, ValueError)):
             raise error
+        if give_up is None:
+            give_up = time.monotonic() + PATIENCE_S
         if time.monotonic() > give_up or not ray.is_initialized():
             raise RuntimeUnreachable(
                 f"the registry of {self.namespace} does not answer: {error}",
@@ -72,6 +74,7 @@ class RegistryClient:
             ) from error
         if not isinstance(error, ray.exceptions.ActorUnavailableError):
             self._actor = None
+        return give_up
 
 
 _clients: dict[str, RegistryClient] = {}

@@ -218,6 +218,13 @@ class Runtime:
         """Keep plans from choosing a release, and say why; None takes that back. Where it is installed it stays."""
         self._client().call("yank", extension, version, reason, operator())
 
+    def forget(self, extension: str, version: str) -> None:
+        """Know a release no longer, and delete its package; one that is not known stays so.
+
+        Raises InstallationConflict where it is installed.
+        """
+        self._client().call("forget", extension, version, operator())
+
     def releases(self, extension: str | None = None) -> list[ReleaseView]:
         """The releases that are known."""
         views: list[ReleaseView] = self._client().call("list_releases", extension)
@@ -331,6 +338,7 @@ class AsyncRuntime:
     plan = _twin(Runtime.plan)
     register = _twin(Runtime.register)
     yank = _twin(Runtime.yank)
+    forget = _twin(Runtime.forget)
     releases = _twin(Runtime.releases)
     discover = _twin(Runtime.discover)
     audit = _twin(Runtime.audit)

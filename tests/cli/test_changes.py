@@ -124,6 +124,10 @@ def test_an_upgrade_goes_to_a_version_a_folder_or_the_best_that_fits(
     cli.note("yank", "moving", "1.2.0", "--undo")
     assert cli.data("extension", "upgrade", "moving")["version"] == "1.2.0"
 
+    assert "installation-conflict" in cli.refused(1, "forget", "moving", "1.2.0")
+    cli.note("forget", "moving", "1.0.0")
+    assert [each["version"] for each in cli.data("releases", "releases", "moving")] == ["1.1.0", "1.2.0"]
+
 
 def test_a_known_release_is_installed_by_id_and_version(cli: Cli, runtime: Runtime, tmp_path: Path) -> None:
     release = cli.data("release", "register", write_project(tmp_path, "known"))

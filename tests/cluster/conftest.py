@@ -1,4 +1,4 @@
-"""One runtime for the whole run: its own state home, Ray and ports."""
+"""One runtime for all tests of this package: its own state home, Ray and ports."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def make_extension(tmp_path_factory: pytest.TempPathFactory) -> MakeExtension:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def runtime() -> Iterator[Runtime]:
     home = Path(tempfile.mkdtemp(prefix="rx-"))
     started = connect(home=home)
@@ -137,12 +137,12 @@ def runtime() -> Iterator[Runtime]:
     shutil.rmtree(home)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def strict(runtime: Runtime, make_extension: MakeExtension) -> str:
     return runtime.install(make_extension("probe-strict")).id
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def trusted(runtime: Runtime, make_extension: MakeExtension) -> str:
     return runtime.install(make_extension("probe-trusted", manifest='isolation = "trusted"\n'), grant="requested").id
 

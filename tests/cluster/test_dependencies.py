@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -240,3 +244,35 @@ def test_thirty_registered_releases_are_listed_and_planned_with(
     assert {each.id for each in runtime.releases()} >= set(ids)
     steps = _steps(runtime.plan("install", ids[-1], to="1.0.0"))
     assert steps == [f"{kind} {extension} 1.0.0" for kind in ("install", "load") for extension in ids]
+
+
+#: Takes its time to load, and notes when it begins and when it is done.
+SLOW = """
+import asyncio, time
+from ray_ext import Extension, exported
+
+class Probe(Extension):
+    async def on_load(self):
+        (self.data_dir / "began").write_text(str(time.monotonic_ns()))
+        await asyncio.sleep(DELAY)
+        (self.data_dir / "loaded").write_text(str(time.monotonic_ns()))
+
+    @exported
+    async def about(self): ...
+"""
+
+
+def test_what_was_loaded_is_loaded_again_after_what_it_needs(make_extension: MakeExtension, tmp_path: Path) -> None:
+    home, path = tmp_path / "home", os.environ["PATH"]
+    base = make_extension("base", code=SLOW.replace("DELAY", "0.5"))
+    above = make_extension("above", code=SLOW.replace("DELAY", "0"), manifest='[dependencies]\nbase = ""\n')
+    program = (
+        "import sys, ray, ray_ext\n"
+        "with ray_ext.connect(home=sys.argv[1]) as runtime:\n"
+        "    for folder in sys.argv[2:]: runtime.install(folder)\n"
+        "    for name in ('above', 'base'): ray.get(runtime.extension(name).about.remote())\n"
+    )
+    for folders in ([base, above], []):
+        subprocess.run([sys.executable, "-c", program, home, *folders], env={"PATH": path}, check=True, timeout=90)
+    began, loaded = (int((home / "data" / each).read_text()) for each in ("above/began", "base/loaded"))
+    assert began > loaded
