@@ -43,8 +43,8 @@ test: lint  ## Every check.
 	$(BIN)/pytest $(wildcard $(addprefix tests/,unit property environments security cli cluster)) examples
 
 bench: $(READY)  ## The numbers of the README.
-	$(BIN)/python benchmarks/calls.py
-	$(BIN)/python benchmarks/memory.py
+	for script in calls memory guest_start load many releases resolution; do \
+	  $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 lock:  ## Make requirements.lock anew (needs uv).
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \

@@ -97,16 +97,16 @@ class Host:
             live = self._channels[exchange.channel] = _LiveChannel(self._instance)
         return await live.exchange(exchange)
 
-    async def invoke(self, payload: bytes) -> Reply:
+    async def invoke(self, payload: bytes) -> Reply | bytes:
         """One call by ``.remote()``: an encoded :class:`CallItem`, as one argument because each costs Ray time."""
         return await self._invoke(decode_call(payload))
 
-    async def _invoke(self, call: CallItem) -> Reply:
+    async def _invoke(self, call: CallItem) -> Reply | bytes:
         instance = self._instance
         assert instance is not None
         if instance.exit.done() or instance.is_stopping:
             raise _gone(instance)
-        outcome: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Reply | bytes] = asyncio.get_running_loop().create_future()
         entry = instance.submit(call.method, call.timeout_s, call.encoding, call.body, partial(_resolve, outcome))
         if len(instance.ledger) == 1:
             # Nothing else could share the write.
@@ -117,7 +117,7 @@ class Host:
             instance.cancel(entry)
             raise
 
-    async def invoke_with_refs(self, payload: bytes, places: list[int | str], *resolved: Any) -> Reply:
+    async def invoke_with_refs(self, payload: bytes, places: list[int | str], *resolved: Any) -> Reply | bytes:
         """The same where some arguments are ObjectRefs, which Ray has resolved into ``resolved``."""
         call = decode_call(payload)
         args, kwargs = values.decode_value(call.body, call.encoding)
@@ -260,11 +260,13 @@ class _LiveChannel:
             self._release()
 
 
-def _resolve(outcome: asyncio.Future[Reply], status: int, encoding: int, body: bytes) -> None:
+def _resolve(outcome: asyncio.Future[Reply | bytes], status: int, encoding: int, body: bytes) -> None:
     if outcome.done():
         return
     if status == OK:
-        outcome.set_result(Reply(body, encoding))
+        # Ray sends bytes as they are, where a Reply has to be pickled.
+        plain = values.bytes_alone(body) if encoding == values.MSGPACK else None
+        outcome.set_result(Reply(body, encoding) if plain is None else plain)
     else:
         outcome.set_exception(decode_error(body).to_error())
 

@@ -21,6 +21,7 @@ __all__ = [
     "PICKLE",
     "SENDABLE",
     "Pickler",
+    "bytes_alone",
     "convert",
     "decode_value",
     "encode_arguments",
@@ -58,6 +59,8 @@ def _decode_other(wanted: type, value: object) -> object:
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encode_other)
 _decoder = msgspec.msgpack.Decoder()
+#: How many bytes hold the length of a bin 8, bin 16 and bin 32.
+_BIN_WIDTHS = {b"\xc4": 1, b"\xc5": 2, b"\xc6": 4}
 
 
 def encode_value(value: object) -> bytes:
@@ -108,6 +111,14 @@ def decode_value(data: bytes, encoding: int = MSGPACK) -> Any:
     if encoding == PICKLE:
         return pickle.loads(data)
     return _decoder.decode(data)
+
+
+def bytes_alone(data: bytes) -> bytes | None:
+    """The value where it is msgpack's ``bin`` and nothing else, without decoding; else None."""
+    width = _BIN_WIDTHS.get(data[:1])
+    if width is None or int.from_bytes(data[1 : 1 + width], "big") != len(data) - 1 - width:
+        return None
+    return data[1 + width :]
 
 
 def typed_decoder(wanted: object) -> Callable[[bytes], Any]:

@@ -155,3 +155,18 @@ def test_nothing_is_found_in_what_can_be_sent(value: object) -> None:
 
 def test_the_part_that_cannot_be_sent_is_found_with_its_type() -> None:
     assert values.find_unserialisable({"a": [1, {2: object()}]}, "result") == ("result['a'][1][2]", "object")
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 65_535, 65_536])
+def test_bytes_alone_are_found_without_decoding(size: int) -> None:
+    value = b"x" * size
+    encoded = values.encode_value(value)
+    assert values.bytes_alone(encoded) == value
+    for forged in (encoded[:-1] if size else encoded[:1], encoded + b"x", b"\xc6" + encoded[1:] + b"more"):
+        assert values.bytes_alone(forged) is None
+
+
+@pytest.mark.parametrize("value", [None, True, 1, "x", [b"x"], {"a": b"x"}])
+def test_what_is_not_bytes_alone_is_left_alone(value: object) -> None:
+    assert values.bytes_alone(values.encode_value(value)) is None
+    assert values.bytes_alone(b"") is None
