@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import ray
-from ray._raylet import Config  # type: ignore[attr-defined]
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from ray_ext.actors.home import Home
 from ray_ext.client.record import RuntimeLock, RuntimeRecord, read_record, write_record
@@ -177,8 +177,10 @@ def _authenticate(connection: Connection, mode: str, token_path: str) -> None:
     _set(connection, {"RAY_AUTH_MODE": mode})
     if token_path:
         _set(connection, {"RAY_AUTH_TOKEN_PATH": token_path})
-    # Ray reads the mode once, when it is imported; this is how ray.init() itself makes a later choice count.
+    # Ray reads the mode once, when it is imported; this is how ray.init() itself makes a later choice count. It keeps
+    # the token of the last cluster, too.
     Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _token(home: Home) -> Path:

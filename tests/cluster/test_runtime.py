@@ -219,3 +219,18 @@ def test_an_embedded_runtime_leaves_no_process_and_loads_again_what_was_loaded(
         view = again.show("embedded")
         assert ray.get(again.extension("embedded").echo.remote("loaded again")) == "loaded again"
         assert view.desired == "loaded"
+
+
+def test_one_process_can_have_one_runtime_after_another(tmp_path: Path) -> None:
+    program = (
+        "import sys, ray_ext\n"
+        "for home in sys.argv[1:]:\n"
+        "    with ray_ext.connect(home=home, spares=0) as runtime:\n"
+        "        print(runtime.status().home)\n"
+    )
+    homes = [str(tmp_path / name) for name in ("one", "other")]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *homes], env=environment, capture_output=True, text=True, timeout=90, check=True
+    )
+    assert done.stdout.split() == homes
