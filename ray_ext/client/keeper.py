@@ -6,6 +6,7 @@ Ray's own processes end with it, whatever ends it, and the hosts and guests with
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -28,8 +29,11 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    home = Home(Path(sys.argv[1]))
+    # Ray's dashboard leaves temporary folders behind when it is ended: below this one they go with it.
+    os.environ["TMPDIR"] = str(home.ray_temp)
     try:
-        connection = start(Home(Path(sys.argv[1])), kind="up", with_dashboard=True, spares=int(sys.argv[2]))
+        connection = start(home, kind="up", with_dashboard=True, spares=int(sys.argv[2]))
         runtime = Runtime(connection)
     except RayExtError as error:
         print(error, file=sys.stderr, flush=True)

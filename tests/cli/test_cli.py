@@ -91,6 +91,17 @@ def test_what_was_loaded_is_loaded_again_after_down_and_up(cli: Cli) -> None:
     assert cli.ok("call", "greeter", "greet", '["again"]') == '"hello again"\n'
 
 
+def test_the_temporary_files_of_rays_own_processes_are_where_down_removes_them(cli: Cli) -> None:
+    cli.ok("up")
+    processes = [Path(f"/proc/{pid}") for pid in processes_of(cli.home)]
+    dashboards = [each for each in processes if b"dashboard" in (each / "cmdline").read_bytes()]
+    assert dashboards
+    for each in dashboards:
+        assert f"TMPDIR={cli.home.ray_temp}".encode() in (each / "environ").read_bytes().split(b"\0")
+    cli.run("down")
+    assert not cli.home.ray_temp.exists()
+
+
 def test_a_killed_keeper_leaves_nothing_that_down_does_not_end(cli: Cli) -> None:
     cli.ok("up")
     record = read_record(cli.home)
