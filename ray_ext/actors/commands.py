@@ -18,7 +18,6 @@ class PythonSources(Struct, frozen=True, kw_only=True):
 
     find_links: tuple[str, ...] = ()
     index_url: str | None = None
-    is_offline: bool = False
 
 
 class Command(Struct, frozen=True, kw_only=True):

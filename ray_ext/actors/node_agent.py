@@ -121,9 +121,7 @@ class NodeAgent:
     def _provide(
         self, requirements: list[str], lock: Lock | None, sources: PythonSources, report: Report
     ) -> Environment:
-        places = Sources(
-            find_links=tuple(map(Path, sources.find_links)), index_url=sources.index_url, is_offline=sources.is_offline
-        )
+        places = Sources(find_links=tuple(map(Path, sources.find_links)), index_url=sources.index_url)
         if lock is None or not lock.is_for_this_python:
             lock = self._environments.lock(requirements, places, report=report)
         return Environment(lock=lock, path=str(self._environments.build(lock, places, report=report)))

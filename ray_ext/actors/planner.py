@@ -10,7 +10,7 @@ from typing import Any
 
 import ray_ext
 from ray_ext.actors.commands import Command, PlanView
-from ray_ext.errors import ExtensionNotFound, GrantRequired, InstallationConflict, PlanStale, ReleaseConflict
+from ray_ext.errors import ExtensionNotFound, GrantRequired, InstallationConflict, PlanStale
 from ray_ext.manifests import (
     Manifest,
     ManifestSource,
@@ -24,7 +24,8 @@ from ray_ext.resolve.plans import Plan, Step, StepKind, make_plan
 from ray_ext.resolve.rendering import render
 from ray_ext.resolve.requests import Install, Load, Remove, Request, Unload, Upgrade
 from ray_ext.resolve.universe import Installed, KnownRelease, Universe
-from ray_ext.store.store import Claim, Installation, ListedRelease, Release, ReleaseFacts, Store
+from ray_ext.store.releases import release_conflict
+from ray_ext.store.store import Claim, Installation, Release, ReleaseFacts, Store
 
 __all__ = ["Arrival", "Planner", "Prepared", "claims_of", "facts_of", "release_of"]
 
@@ -121,16 +122,11 @@ class Planner:
         refuse_unlanded(manifest)
         known = self._store.release(manifest.id, manifest.version)
         if known is not None and known.sha256 != offer.sha256:
-            raise ReleaseConflict(
-                f"{manifest.id} {manifest.version} is already known with other content",
-                where=f"known: sha256 {known.sha256} from {known.source}; offered: sha256 {offer.sha256} from {source}",
-                fix="raise the version in extension.toml and pyproject.toml",
-                details={
-                    "id": manifest.id,
-                    "version": manifest.version,
-                    "known": known.sha256,
-                    "offered": offer.sha256,
-                },
+            raise release_conflict(
+                manifest.id,
+                manifest.version,
+                known=(known.sha256, known.source),
+                offered=(offer.sha256, source),
             )
         return offer
 
@@ -138,11 +134,19 @@ class Planner:
         revision = self._store.revision()  # first: what is read later may only be newer, and is then refused
         releases: dict[str, list[KnownRelease]] = {}
         for listed in self._store.list_releases():
-            releases.setdefault(listed.extension, []).append(_known(listed))
+            releases.setdefault(listed.extension, []).append(
+                _known(
+                    listed.extension,
+                    listed.version,
+                    listed.sha256,
+                    listed.facts,
+                    is_yanked=listed.yanked_reason is not None,
+                )
+            )
         if offer is not None:
             manifest = offer.source.manifest
             others = [each for each in releases.get(manifest.id, []) if each.version != manifest.version]
-            releases[manifest.id] = [*others, _known_offer(offer)]
+            releases[manifest.id] = [*others, _known(manifest.id, manifest.version, offer.sha256, facts_of(manifest))]
         return Universe(
             runtime_version=ray_ext.__version__,
             releases={extension: tuple(known) for extension, known in releases.items()},
@@ -278,31 +282,16 @@ def release_of(source: ManifestSource, sha256: str, origin: str) -> Release:
     )
 
 
-def _known(listed: ListedRelease) -> KnownRelease:
-    facts = listed.facts
+def _known(extension: str, version: str, sha256: str, facts: ReleaseFacts, *, is_yanked: bool = False) -> KnownRelease:
     return KnownRelease(
-        id=listed.extension,
-        version=listed.version,
-        sha256=listed.sha256,
+        id=extension,
+        version=version,
+        sha256=sha256,
         requires_runtime=facts.requires_runtime,
         dependencies=facts.dependencies,
         optional_dependencies=facts.optional_dependencies,
         requirements=facts.requirements,
-        is_yanked=listed.yanked_reason is not None,
-    )
-
-
-def _known_offer(offer: CheckedPackage) -> KnownRelease:
-    manifest = offer.source.manifest
-    facts = facts_of(manifest)
-    return KnownRelease(
-        id=manifest.id,
-        version=manifest.version,
-        sha256=offer.sha256,
-        requires_runtime=facts.requires_runtime,
-        dependencies=facts.dependencies,
-        optional_dependencies=facts.optional_dependencies,
-        requirements=facts.requirements,
+        is_yanked=is_yanked,
     )
 
 

@@ -35,7 +35,6 @@ def make_command(
     grace_s: float = GRACE_S,
     find_links: Sequence[str | os.PathLike[str]] = (),
     index_url: str | None = None,
-    offline: bool = False,
     plan: str | None = None,
 ) -> Command:
     """The command; packs a folder, so it may block. Raises ManifestInvalid and PackageInvalid.
@@ -65,7 +64,6 @@ def make_command(
         sources=PythonSources(
             find_links=tuple(os.path.abspath(os.path.expanduser(folder)) for folder in find_links),
             index_url=index_url,
-            is_offline=offline,
         ),
         plan=plan,
         actor=operator(),

@@ -12,7 +12,7 @@ from ray_ext.store.records import AuditEntry, ListedRelease, Release, ReleaseFac
 from ray_ext.store.schema import installations, operations, releases
 from ray_ext.store.transactions import Transactions, grow_revision
 
-__all__ = ["ReleaseStore", "delete_release", "put_release"]
+__all__ = ["ReleaseStore", "delete_release", "put_release", "release_conflict"]
 
 _RELEASE = select(*(column for column in releases.c if column.name != "facts"))
 _LISTED = select(*(column for column in releases.c if column.name != "manifest"))
@@ -93,6 +93,18 @@ def delete_release(connection: Connection, extension: str, version: str) -> None
         grow_revision(connection)
 
 
+def release_conflict(
+    extension: str, version: str, *, known: tuple[str, str], offered: tuple[str, str]
+) -> ReleaseConflict:
+    """The error of two packages for one id and version, each given by its sha256 and source."""
+    return ReleaseConflict(
+        f"{extension} {version} is already known with other content",
+        where=f"known: sha256 {known[0]} from {known[1]}; offered: sha256 {offered[0]} from {offered[1]}",
+        fix="raise the version in extension.toml and pyproject.toml",
+        details={"id": extension, "version": version, "known": known[0], "offered": offered[0]},
+    )
+
+
 def put_release(connection: Connection, release: Release, facts: ReleaseFacts | None) -> None:
     """Know the release, with these facts; None keeps the known ones (a new release then has none)."""
     key = (releases.c.extension == release.extension, releases.c.version == release.version)
@@ -112,17 +124,11 @@ def put_release(connection: Connection, release: Release, facts: ReleaseFacts | 
             )
         )
     elif known.sha256 != release.sha256:
-        raise ReleaseConflict(
-            f"{release.extension} {release.version} is already known with other content",
-            where=f"known: sha256 {known.sha256} from {known.source}; "
-            f"offered: sha256 {release.sha256} from {release.source}",
-            fix="raise the version in extension.toml and pyproject.toml",
-            details={
-                "id": release.extension,
-                "version": release.version,
-                "known": known.sha256,
-                "offered": release.sha256,
-            },
+        raise release_conflict(
+            release.extension,
+            release.version,
+            known=(known.sha256, known.source),
+            offered=(release.sha256, release.source),
         )
     elif facts is not None and msgspec.convert(known.facts, ReleaseFacts) != facts:
         # The bytes are the same: this ray_ext reads more in them than the one that registered them.
