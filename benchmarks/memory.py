@@ -21,7 +21,7 @@ from typing import Any
 import ray
 from harness import RESULTS, Row, benchmark_runtime, extension_folder, print_rows, print_table, write_json
 
-from ray_ext.actors.spec import InstanceStatus
+from ray_ext.control.views import InstanceStatus
 
 BODY = b"x" * 100
 MIB = 1024 * 1024

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness import RESULTS, benchmark_runtime, extension_folder, median, print_table, write_json
 
-from ray_ext.client.registry_client import registry_client
+from ray_ext.calling.registry_client import registry_client
 from ray_ext.client.runtime import Runtime
 
 VERSIONS = 10

@@ -13,7 +13,7 @@ import ray
 from webhooks import Delivery, shipped
 
 import ray_ext
-from ray_ext.actors.views import ExtensionView
+from ray_ext.control.views import ExtensionView
 
 FOLDERS = {"github-triage": "github_triage", "linear-sync": "linear_sync", "slack-notifier": "slack_notifier"}
 SECRETS = {extension: secrets.token_hex(32) for extension in FOLDERS}

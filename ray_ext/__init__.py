@@ -35,21 +35,26 @@ if TYPE_CHECKING:
     from ray_ext.errors import NoEventLoop as NoEventLoop
     from ray_ext.errors import NotExported as NotExported
     from ray_ext.errors import NotLanded as NotLanded
+    from ray_ext.errors import OperationCancelled as OperationCancelled
     from ray_ext.errors import OperationConflict as OperationConflict
     from ray_ext.errors import OperationFailed as OperationFailed
+    from ray_ext.errors import OperationNotFound as OperationNotFound
     from ray_ext.errors import OutcomeUnknown as OutcomeUnknown
     from ray_ext.errors import Overloaded as Overloaded
     from ray_ext.errors import PackageInvalid as PackageInvalid
+    from ray_ext.errors import PackageNotFound as PackageNotFound
     from ray_ext.errors import PayloadTooLarge as PayloadTooLarge
     from ray_ext.errors import PlanStale as PlanStale
     from ray_ext.errors import ProtocolViolation as ProtocolViolation
     from ray_ext.errors import RayExtError as RayExtError
     from ray_ext.errors import ReleaseConflict as ReleaseConflict
+    from ray_ext.errors import RequestInvalid as RequestInvalid
     from ray_ext.errors import ResultNotSerialisable as ResultNotSerialisable
     from ray_ext.errors import RuntimeClosed as RuntimeClosed
     from ray_ext.errors import RuntimeConflict as RuntimeConflict
     from ray_ext.errors import RuntimeUnreachable as RuntimeUnreachable
     from ray_ext.errors import StoreFailed as StoreFailed
+    from ray_ext.errors import Unauthorised as Unauthorised
     from ray_ext.sdk.extension import Extension as Extension
     from ray_ext.sdk.extension import exported as exported
 

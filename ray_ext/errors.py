@@ -35,21 +35,26 @@ __all__ = [
     "NoEventLoop",
     "NotExported",
     "NotLanded",
+    "OperationCancelled",
     "OperationConflict",
     "OperationFailed",
+    "OperationNotFound",
     "OutcomeUnknown",
     "Overloaded",
     "PackageInvalid",
+    "PackageNotFound",
     "PayloadTooLarge",
     "PlanStale",
     "ProtocolViolation",
     "RayExtError",
     "ReleaseConflict",
+    "RequestInvalid",
     "ResultNotSerialisable",
     "RuntimeClosed",
     "RuntimeConflict",
     "RuntimeUnreachable",
     "StoreFailed",
+    "Unauthorised",
     "error_classes",
     "error_from_parts",
 ]
@@ -322,6 +327,41 @@ class OperationFailed(RayExtError):
     """A step of a plan failed, the earlier ones were undone; ``details``: ``step``, ``cause``, ``undone``, ``left``."""
 
     code = "operation-failed"
+    actor = "operator"
+
+
+class OperationCancelled(RayExtError):
+    """The operation was cancelled; what it had done was undone. ``details``: ``step``, ``undone``."""
+
+    code = "operation-cancelled"
+    actor = "operator"
+
+
+class OperationNotFound(RayExtError):
+    """No operation has this id, or it was refused before it began and is forgotten; send it again to know."""
+
+    code = "operation-not-found"
+    actor = "operator"
+
+
+class PackageNotFound(RayExtError):
+    """A request names a package that was not uploaded, or too long ago; upload it again. ``details``: ``sha256``."""
+
+    code = "package-not-found"
+    actor = "operator"
+
+
+class RequestInvalid(RayExtError):
+    """A request to the control API is not one that it describes; ``details["problems"]`` holds one text for each."""
+
+    code = "request-invalid"
+    actor = "operator"
+
+
+class Unauthorised(RayExtError):
+    """A request to the control API over TCP came without the bearer token, or with a wrong one."""
+
+    code = "unauthorised"
     actor = "operator"
 
 

@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import ray
 
-from ray_ext.actors.home import Home
 from ray_ext.actors.hosts import Hosts, awaited, end_host, exit_of, open_host
-from ray_ext.actors.names import host_name
 from ray_ext.actors.node_link import NodeLink, StoredLock
 from ray_ext.actors.spares import Spares
-from ray_ext.actors.spec import Exit, InstanceSpec, InstanceStatus
+from ray_ext.actors.spec import Exit, InstanceSpec
+from ray_ext.calling.names import host_name
+from ray_ext.control.views import InstanceStatus
 from ray_ext.errors import ExtensionCrashed, RayExtError
+from ray_ext.home import Home
 from ray_ext.manifests import ManifestSource, read_wheel
 from ray_ext.manifests.metadata import metadata_of
 from ray_ext.manifests.model import Resources

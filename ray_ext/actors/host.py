@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import ray
 
 from ray_ext.actors.instance import Instance
-from ray_ext.actors.names import CONTROL
-from ray_ext.actors.spec import Exit, InstanceSpec, InstanceStatus
+from ray_ext.actors.spec import Exit, InstanceSpec
+from ray_ext.calling.names import CONTROL
+from ray_ext.control.views import InstanceStatus
 from ray_ext.errors import ExtensionCrashed, RayExtError
 from ray_ext.routing.channel import RETENTION_S, Channel
 from ray_ext.routing.ledger import failure_body

@@ -11,8 +11,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_ext.actors.host import MAX_CONCURRENCY, Host
-from ray_ext.actors.names import CONTROL
 from ray_ext.actors.spec import Exit, InstanceSpec
+from ray_ext.calling.names import CONTROL
 from ray_ext.errors import ExtensionCrashed, InsufficientResources, RayExtError
 from ray_ext.manifests.model import Resources
 from ray_ext.wire.messages import ExportedMethod

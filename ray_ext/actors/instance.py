@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from ray_ext.actors.guests import ConfinedGuest, GuestProcess, TrustedGuest
 from ray_ext.actors.logbook import Logbook
-from ray_ext.actors.spec import Exit, InstanceSpec, InstanceStatus
+from ray_ext.actors.spec import Exit, InstanceSpec
+from ray_ext.control.views import InstanceStatus
 from ray_ext.errors import (
     CallCancelled,
     DeadlineExceeded,

@@ -16,15 +16,16 @@ import ray
 from msgspec import Struct
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ray_ext.actors.commands import PythonSources
-from ray_ext.actors.home import Home
-from ray_ext.actors.names import node_agent_name
+from ray_ext.calling.names import node_agent_name
+from ray_ext.control.commands import PythonSources
+from ray_ext.control.views import NodeStatus
+from ray_ext.home import Home
 from ray_ext.packages.environments import EnvironmentCache, Lock, Progress, Report, Sources
 from ray_ext.sandbox.layer import guest_layer
 from ray_ext.sandbox.machine import guarantees
 from ray_ext.sandbox.nursery import Nursery
 
-__all__ = ["Environment", "NodeAgent", "NodeStatus", "ensure_node_agent"]
+__all__ = ["Environment", "NodeAgent", "ensure_node_agent"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,17 +36,6 @@ _LONGEST_PAUSE_S = 5.0
 _WELL_AFTER_S = 10.0
 #: What the zygote inherits of the agent's environment: the mark by which a runtime's processes are found.
 _MARK = "RAY_EXT_BOOT"
-
-
-class NodeStatus(Struct, frozen=True, kw_only=True):
-    """A node agent's figures. ``layer`` is what guests import of ray_ext, ``zygote`` the socket of its zygote;
-    that and ``zygote_pid`` are None where extensions cannot be confined."""
-
-    pid: int
-    layer: str
-    zygote: str | None
-    zygote_pid: int | None
-    zygote_restarts: int
 
 
 class Environment(Struct, frozen=True, kw_only=True):

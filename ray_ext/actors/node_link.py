@@ -11,10 +11,11 @@ import msgspec
 import ray
 from msgspec import Struct
 
-from ray_ext.actors.commands import PythonSources
-from ray_ext.actors.home import Home
-from ray_ext.actors.node_agent import Environment, NodeStatus, ensure_node_agent
+from ray_ext.actors.node_agent import Environment, ensure_node_agent
+from ray_ext.control.commands import PythonSources
+from ray_ext.control.views import NodeStatus
 from ray_ext.errors import RayExtError, RuntimeUnreachable
+from ray_ext.home import Home
 from ray_ext.packages.environments import Lock, Progress
 
 __all__ = ["NodeLink", "StoredLock"]

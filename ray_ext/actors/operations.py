@@ -14,14 +14,14 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ray_ext.actors.commands import Command
 from ray_ext.actors.fleet import Fleet
-from ray_ext.actors.home import Home
 from ray_ext.actors.node_link import NodeLink
 from ray_ext.actors.planner import Planner, Prepared, facts_of, release_of
 from ray_ext.actors.progress import News, Progress
 from ray_ext.actors.steps import DONE, Blocking, RecordedPlan, Run, Steps
+from ray_ext.control.commands import Command
 from ray_ext.errors import OperationConflict, OperationFailed, RayExtError, RuntimeClosed, error_from_parts
+from ray_ext.home import Home
 from ray_ext.packages import PackageCache
 from ray_ext.resolve.plans import Step, StepKind
 from ray_ext.store.store import AuditEntry, ListedRelease, Operation, Store

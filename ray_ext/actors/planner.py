@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray_ext
-from ray_ext.actors.commands import Command, PlanView
+from ray_ext.control.commands import Command, PlanView
 from ray_ext.errors import ExtensionNotFound, GrantRequired, InstallationConflict, PlanStale
 from ray_ext.manifests import (
     Manifest,

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import ray_ext
-from ray_ext.actors.commands import Command, PlanView
 from ray_ext.actors.fleet import Fleet
-from ray_ext.actors.home import Home
 from ray_ext.actors.node_link import NodeLink, StoredLock
 from ray_ext.actors.operations import Operations
-from ray_ext.actors.views import ExtensionView, ReleaseView, RuntimeView, release_view
+from ray_ext.control.commands import Command, PlanView
+from ray_ext.control.views import ExtensionView, ReleaseView, RuntimeView, release_view
 from ray_ext.errors import ExtensionNotFound, ExtensionNotLoaded
+from ray_ext.home import Home
 from ray_ext.manifests import ManifestSource, read_wheel, redact
 from ray_ext.packages import PackageCache
 from ray_ext.routing.routes import Route

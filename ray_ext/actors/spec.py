@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from ray_ext.wire.messages import Metadata
 
-__all__ = ["Exit", "InstanceSpec", "InstanceStatus"]
+__all__ = ["Exit", "InstanceSpec"]
 
 
 class InstanceSpec(Struct, frozen=True, kw_only=True):
@@ -40,22 +40,3 @@ class Exit(Struct, frozen=True, kw_only=True):
     cause: str
     unknown_calls: int = 0
     unstarted_calls: int = 0
-
-
-class InstanceStatus(Struct, frozen=True, kw_only=True):
-    """A running instance, as ``show`` and ``status`` print it."""
-
-    generation: int
-    host_pid: int
-    guest_pid: int | None
-    stub_pid: int | None
-    level: str
-    methods: dict[str, str]
-    accepted: int
-    completed: int
-    failed: int
-    refused: int
-    unknown: int
-    pending: int
-    beat_age_s: float | None
-    loop_lag_s: float | None

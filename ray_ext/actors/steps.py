@@ -11,11 +11,11 @@ import ray
 from msgspec import Struct
 
 from ray_ext.actors.fleet import Fleet
-from ray_ext.actors.home import Home
 from ray_ext.actors.node_link import NodeLink, StoredLock
 from ray_ext.actors.planner import Prepared
 from ray_ext.actors.progress import Progress
 from ray_ext.errors import RayExtError, StoreFailed
+from ray_ext.home import Home
 from ray_ext.packages import PackageCache
 from ray_ext.packages.environments import Report
 from ray_ext.packages.unpacking import remove

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ray_ext.actors.home import Home
 from ray_ext.cli.joining import join_runtime
 from ray_ext.cli.options import (
     install_options,
@@ -19,10 +18,11 @@ from ray_ext.cli.options import (
     upgrade_options,
 )
 from ray_ext.cli.output import json_option, note, print_json
+from ray_ext.home import Home
 
 if TYPE_CHECKING:
-    from ray_ext.actors.commands import PlanView
-    from ray_ext.actors.views import ExtensionView
+    from ray_ext.control.commands import PlanView
+    from ray_ext.control.views import ExtensionView
 
 __all__ = ["install_command", "load_command", "remove_command", "unload_command", "upgrade_command"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ray_ext.actors.home import Home
 from ray_ext.cli.output import json_option, note, print_json, print_table
+from ray_ext.home import Home
 
 if TYPE_CHECKING:
     from ray_ext.packages.discovery import Discovered

@@ -11,7 +11,7 @@ from ray_ext.cli.joining import join_runtime
 from ray_ext.cli.output import json_option, note, print_json, print_table, size_text, time_text
 
 if TYPE_CHECKING:
-    from ray_ext.actors.views import ExtensionView
+    from ray_ext.control.views import ExtensionView
 
 __all__ = ["list_command", "show_command"]
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ray_ext.actors.home import Home
 from ray_ext.cli.joining import join_runtime
 from ray_ext.cli.output import json_option, note, print_json, print_table, time_text
 from ray_ext.client.record import RuntimeLock, RuntimeRecord, read_record
 from ray_ext.errors import RuntimeConflict, RuntimeUnreachable
+from ray_ext.home import Home
 
 if TYPE_CHECKING:
-    from ray_ext.actors.node_agent import NodeStatus
+    from ray_ext.control.views import NodeStatus
 
 __all__ = ["down_command", "status_command", "up_command"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from ray_ext.actors.home import Home
 from ray_ext.errors import ExtensionNotFound
+from ray_ext.home import Home
 
 __all__ = ["logs_command"]
 

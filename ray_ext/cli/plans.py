@@ -18,8 +18,8 @@ from ray_ext.cli.options import (
 from ray_ext.cli.output import json_option, note, print_json
 
 if TYPE_CHECKING:
-    from ray_ext.actors.commands import Verb
-    from ray_ext.client.commands import Target
+    from ray_ext.control.commands import Verb
+    from ray_ext.control.requests import Target
 
 __all__ = ["plan_command"]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import ray
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-from ray_ext.actors.home import Home
 from ray_ext.client.record import RuntimeLock, RuntimeRecord, read_record, write_record
 from ray_ext.errors import RuntimeConflict, RuntimeUnreachable
+from ray_ext.home import Home
 
 __all__ = ["Connection", "end_leftovers", "join", "processes_of", "start"]
 
@@ -201,9 +201,9 @@ def _set(connection: Connection, values: dict[str, str]) -> None:
 def _start_registry(connection: Connection, spares: int) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from ray_ext.actors.names import REGISTRY_NAME
     from ray_ext.actors.registry import Registry
-    from ray_ext.client.registry_client import registry_client
+    from ray_ext.calling.names import REGISTRY_NAME
+    from ray_ext.calling.registry_client import registry_client
 
     ray.remote(Registry).options(
         name=REGISTRY_NAME,

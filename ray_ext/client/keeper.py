@@ -12,10 +12,10 @@ import sys
 import threading
 from pathlib import Path
 
-from ray_ext.actors.home import Home
 from ray_ext.client.boot import start
 from ray_ext.client.runtime import Runtime
 from ray_ext.errors import RayExtError
+from ray_ext.home import Home
 
 __all__ = ["main"]
 

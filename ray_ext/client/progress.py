@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ray_ext.client.registry_client import RegistryClient
+from ray_ext.calling.registry_client import RegistryClient
 from ray_ext.errors import RayExtError
 
 __all__ = ["OnProgress", "watched"]

@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ray_ext.actors.home import Home
+from ray_ext.home import Home
 
 __all__ = ["RuntimeLock", "RuntimeRecord", "read_record", "write_record"]
 

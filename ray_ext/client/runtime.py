@@ -13,17 +13,17 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import ray
 
-from ray_ext.actors.commands import Command, PlanView, Verb
-from ray_ext.actors.home import Home
-from ray_ext.actors.views import ExtensionView, ReleaseView, RuntimeView
+from ray_ext.calling.caller import forget_callers
+from ray_ext.calling.handle import Handle
+from ray_ext.calling.registry_client import RegistryClient, forget_registry, registry_client
+from ray_ext.calling.routebook import forget_routes
 from ray_ext.client.boot import Connection, join, start
-from ray_ext.client.caller import forget_callers
-from ray_ext.client.commands import GRACE_S, Grant, Target, make_command, new_operation, operator, package_of
-from ray_ext.client.handle import Handle
 from ray_ext.client.progress import OnProgress, watched
-from ray_ext.client.registry_client import RegistryClient, forget_registry, registry_client
-from ray_ext.client.routebook import forget_routes
+from ray_ext.control.commands import Command, PlanView, Verb
+from ray_ext.control.requests import GRACE_S, Grant, Target, make_command, new_operation, operator, package_of
+from ray_ext.control.views import ExtensionView, ReleaseView, RuntimeView
 from ray_ext.errors import ExtensionNotFound, RuntimeClosed, RuntimeUnreachable
+from ray_ext.home import Home
 from ray_ext.packages.discovery import Discovered, discover_configured
 from ray_ext.store.records import AuditEntry
 
@@ -350,7 +350,7 @@ class AsyncRuntime:
 
 
 def _end_registry(namespace: str) -> None:
-    from ray_ext.actors.names import REGISTRY_NAME
+    from ray_ext.calling.names import REGISTRY_NAME
 
     try:
         ray.kill(ray.get_actor(REGISTRY_NAME, namespace=namespace), no_restart=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ray_ext.actors.home import Home
+from ray_ext.home import Home
 
 
 class Cli:

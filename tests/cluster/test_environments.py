@@ -21,11 +21,11 @@ import pytest
 import ray
 
 import ray_ext
-from ray_ext.actors.commands import PythonSources
-from ray_ext.actors.home import Home
 from ray_ext.actors.node_link import NodeLink
-from ray_ext.actors.views import ExtensionView
 from ray_ext.client.runtime import Runtime
+from ray_ext.control.commands import PythonSources
+from ray_ext.control.views import ExtensionView
+from ray_ext.home import Home
 from ray_ext.packages.environments import EnvironmentCache
 from tests.cluster.conftest import MakeExtension
 from tests.environments.wheels import serve_index, write_sdist, write_wheel
@@ -316,7 +316,7 @@ OPERATOR = """
 import base64, os, sys
 from pathlib import Path
 from urllib.parse import quote
-from ray_ext.actors.home import Home
+from ray_ext.home import Home
 from ray_ext.client.runtime import connect
 
 home, folder, url, unreachable = sys.argv[1:]

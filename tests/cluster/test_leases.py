@@ -15,10 +15,10 @@ import pytest
 import ray
 from msgspec.structs import replace
 
-from ray_ext.client.call import CallFuture
-from ray_ext.client.channel import ClientChannel
-from ray_ext.client.registry_client import registry_client
-from ray_ext.client.routebook import Target, route_book
+from ray_ext.calling.call import CallFuture
+from ray_ext.calling.channel import ClientChannel
+from ray_ext.calling.registry_client import registry_client
+from ray_ext.calling.routebook import Target, route_book
 from ray_ext.client.runtime import Runtime
 from tests.cluster.conftest import CODE, MakeExtension
 

@@ -13,8 +13,8 @@ import pytest
 import ray
 
 import ray_ext
-from ray_ext.actors.names import REGISTRY_NAME
-from ray_ext.client.handle import Handle
+from ray_ext.calling.handle import Handle
+from ray_ext.calling.names import REGISTRY_NAME
 from ray_ext.client.runtime import Runtime
 from ray_ext.routing.routes import Route
 from tests.cluster.conftest import MakeExtension

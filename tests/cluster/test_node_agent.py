@@ -4,8 +4,8 @@ import os
 import signal
 import time
 
-from ray_ext.actors.node_agent import NodeStatus
 from ray_ext.client.runtime import Runtime
+from ray_ext.control.views import NodeStatus
 
 from .conftest import MakeExtension
 

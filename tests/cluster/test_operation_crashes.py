@@ -16,10 +16,10 @@ import pytest
 import ray
 
 import ray_ext
-from ray_ext.actors.commands import Command
-from ray_ext.actors.home import Home
 from ray_ext.client.boot import processes_of
 from ray_ext.client.runtime import Runtime
+from ray_ext.control.commands import Command
+from ray_ext.home import Home
 from ray_ext.store import failpoints
 from tests.cluster.conftest import MakeExtension
 

@@ -17,8 +17,8 @@ import pytest
 import ray
 
 import ray_ext
-from ray_ext.actors.commands import Command
 from ray_ext.client.runtime import Runtime
+from ray_ext.control.commands import Command
 from ray_ext.packages import pack_folder
 from tests.cluster.conftest import MakeExtension
 

@@ -12,9 +12,9 @@ import pytest
 import ray
 
 import ray_ext
-from ray_ext.actors.home import Home
 from ray_ext.client.boot import end_leftovers, processes_of
 from ray_ext.client.runtime import Runtime, connect
+from ray_ext.home import Home
 from ray_ext.packages import pack_folder
 from tests.cluster.conftest import MakeExtension
 

@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from ray_ext.actors.spares import SPARE_PREFIX
-from ray_ext.client.registry_client import registry_client
+from ray_ext.calling.registry_client import registry_client
 from ray_ext.client.runtime import Runtime, connect
 from tests.cluster.conftest import MakeExtension
 

@@ -17,9 +17,9 @@ import msgspec
 import pytest
 import ray
 
-from ray_ext.client.call import CallFuture
-from ray_ext.client.channel import ClientChannel
-from ray_ext.client.routebook import Target
+from ray_ext.calling.call import CallFuture
+from ray_ext.calling.channel import ClientChannel
+from ray_ext.calling.routebook import Target
 from ray_ext.errors import OutcomeUnknown
 from ray_ext.routing.channel import Channel
 from ray_ext.routing.routes import Route

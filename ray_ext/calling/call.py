@@ -10,7 +10,7 @@ from ray_ext.errors import ArgumentNotSerialisable, DeadlineExceeded
 from ray_ext.wire import values
 
 if TYPE_CHECKING:
-    from ray_ext.client.channel import ClientChannel
+    from ray_ext.calling.channel import ClientChannel
 
 __all__ = ["CallFuture"]
 

@@ -6,11 +6,13 @@ import json
 
 import click
 
-__all__ = ["schema_command"]
+from ray_ext.cli.verb import verb
+
+__all__ = ["command"]
 
 
-@click.command("schema")
-def schema_command() -> None:
+@verb(section="Help", examples=("ray-ext schema > extension.schema.json",))
+def command() -> None:
     """Print the JSON Schema of extension.toml, for editors and checks."""
     from ray_ext.manifests.json_schema import manifest_json_schema
 

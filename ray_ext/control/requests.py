@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ray_ext.actors.commands import Command, PythonSources, Verb
+from ray_ext.control.commands import Command, PythonSources, Verb
 from ray_ext.errors import PackageInvalid
 
 __all__ = ["GRACE_S", "Grant", "Target", "make_command", "new_operation", "operator", "package_of"]

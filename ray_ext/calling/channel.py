@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import ray
 
-from ray_ext.client.call import CallFuture
-from ray_ext.client.routebook import Target
+from ray_ext.calling.call import CallFuture
+from ray_ext.calling.routebook import Target
 from ray_ext.errors import OutcomeUnknown, PayloadTooLarge, RayExtError
 from ray_ext.routing.channel import ALONE_BYTES
 from ray_ext.wire.exchange import GONE, OK, CallItem, Exchange, decode_answer, encode_exchange_part

@@ -7,10 +7,10 @@ import weakref
 
 import ray
 
-from ray_ext.client.call import CallFuture
-from ray_ext.client.channel import ClientChannel
-from ray_ext.client.registry_client import registry_client
-from ray_ext.client.routebook import route_book
+from ray_ext.calling.call import CallFuture
+from ray_ext.calling.channel import ClientChannel
+from ray_ext.calling.registry_client import registry_client
+from ray_ext.calling.routebook import route_book
 from ray_ext.errors import ExtensionCrashed, RayExtError
 
 __all__ = ["caller_for"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from ray_ext.client.registry_client import RegistryClient, registry_client
+from ray_ext.calling.registry_client import RegistryClient, registry_client
 from ray_ext.routing.book import Question, RouteBook, Target
 from ray_ext.routing.routes import Route
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import ray
 
-from ray_ext.client.call import CallFuture
-from ray_ext.client.caller import caller_for
-from ray_ext.client.registry_client import registry_client
-from ray_ext.client.routebook import route_book
+from ray_ext.calling.call import CallFuture
+from ray_ext.calling.caller import caller_for
+from ray_ext.calling.registry_client import registry_client
+from ray_ext.calling.routebook import route_book
 from ray_ext.errors import ArgumentNotSerialisable, NoEventLoop, NotExported, PayloadTooLarge
 from ray_ext.routing.book import Target
 from ray_ext.wire import values

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from ray_ext.actors.names import REGISTRY_NAME
+from ray_ext.calling.names import REGISTRY_NAME
 from ray_ext.errors import RayExtError, RuntimeUnreachable
 
 __all__ = ["RegistryClient", "registry_client"]
