@@ -43,7 +43,7 @@ test: lint  ## Every check.
 	$(BIN)/pytest $(wildcard $(addprefix tests/,unit property environments security cli cluster)) examples
 
 bench: $(READY)  ## The numbers of the README.
-	for script in calls memory guest_start load many releases resolution; do \
+	for script in calls memory guest_start load many releases resolution cli control; do \
 	  $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 lock:  ## Make requirements.lock anew (needs uv).

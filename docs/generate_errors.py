@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from pathlib import Path
 
-from ray_ext.errors import RayExtError, error_classes
+from ray_ext.cli.exits import STATUSES, status_of_code
+from ray_ext.control.problems import STATUS
+from ray_ext.errors import RayExtError
+from ray_ext.explanations import Explanation, explanations
 
 _PAGE = Path(__file__).with_name("errors.md")
 
@@ -18,11 +19,14 @@ _HEAD = """\
 
 Every failure that ray_ext reports is a `RayExtError`. Each class has a stable code. The sections say who must act.
 
-This page is made from `ray_ext/errors.py` by `docs/generate_errors.py`; do not edit it by hand.
+This page is made from `ray_ext/errors.py` by `docs/generate_errors.py`; do not edit it by hand. `ray-ext explain CODE`
+prints a code's part of it.
 
 All have `what` (one sentence), `where`, `fix` (both may be empty) and `details` (plain data). `str(error)` shows the
-first three and the code. All survive pickling. Import them from `ray_ext`: `except ray_ext.DeadlineExceeded`.
-The column "details" lists the keys that the class promises; an error may carry more.
+first three and ends with the code in brackets. All survive pickling. Import them from `ray_ext`:
+`except ray_ext.DeadlineExceeded`. "Details" lists the keys that the class promises; an error may carry more.
+
+The control API answers with problem details (RFC 9457): the status below, and the same parts.
 """
 
 _ACTORS = (
@@ -35,33 +39,30 @@ _ACTORS = (
 
 def page() -> str:
     """The page's text."""
-    parts = [_HEAD]
-    classes = error_classes().values()
+    known = [each for each in explanations().values() if each.code != RayExtError.code]
+    parts = [_HEAD, _exit_statuses()]
     for actor, title in _ACTORS:
-        rows = [_row(cls) for cls in classes if cls.actor == actor and cls is not RayExtError]
-        parts.append(f"## {title}\n\n| code | class | meaning | details |\n| --- | --- | --- | --- |\n" + "".join(rows))
-    parts.append(
-        "## Neither\n\n"
-        f"`{RayExtError.code}` is the root class itself. An error that arrives with a code unknown here becomes one;\n"
-        '`details["code"]` then keeps the code.\n'
-    )
+        parts += [f"## {title}\n", *(_section(each) for each in known if each.actor == actor)]
+    parts += ["## Neither\n", _section(explanations()[RayExtError.code])]
     return "\n".join(parts)
 
 
-def _row(cls: type[RayExtError]) -> str:
-    text = " ".join(inspect.cleandoc(cls.__doc__ or "").split())
-    keys = _detail_keys(text)
-    meaning = re.sub(r"(?:;|\.|:)? ?``details``: .*$", ".", text)
-    meaning = meaning.replace("``", "`").replace("|", "\\|").replace("..", ".")
-    meaning = re.sub(r":class:`~?(?:[a-z_]+\.)*(\w+)`", r"`\1`", meaning)
-    return f"| `{cls.code}` | `{cls.__name__}` | {meaning} | {', '.join(f'`{key}`' for key in keys)} |\n"
+def _exit_statuses() -> str:
+    lines = ["## Exit statuses of `ray-ext`\n", "| status | meaning | errors |", "| --- | --- | --- |"]
+    for status, meaning in STATUSES.items():
+        codes = [code for code in explanations() if status_of_code(code) == status]
+        errors = "every other one" if status == 1 else ", ".join(f"[`{code}`](#{code})" for code in codes)
+        lines.append(f"| {status} | {meaning} | {errors} |")
+    return "\n".join([*lines, ""])
 
 
-def _detail_keys(text: str) -> list[str]:
-    """The keys that a docstring promises: ``details["key"]``, or a list after ``details``: up to the end."""
-    keys = re.findall(r'details\["(\w+)"\]', text)
-    listed = re.search(r"``details``: (.*)$", text)
-    return keys + (re.findall(r"``(\w+)``", listed.group(1)) if listed else [])
+def _section(found: Explanation) -> str:
+    facts = [f"`{found.class_name}`", f"exit status {status_of_code(found.code)}", f"HTTP {STATUS[found.code]}"]
+    if found.parent:
+        facts.append(f"a kind of [`{found.parent}`](#{found.parent})")
+    if found.details:
+        facts.append("details: " + ", ".join(f"`{key}`" for key in found.details))
+    return f"### `{found.code}`\n\n{found.meaning}\n\n**To do.** {found.to_do}\n\n{'; '.join(facts)}.\n"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 __all__ = ["Home"]
@@ -28,7 +26,11 @@ class Home:
 
     def ensure(self) -> None:
         """Make the home; mode 0700."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for parent in reversed(self.root.parents):
+            if not parent.exists():
+                # Not as the umask says: who may write to a parent can put another home in this one's place.
+                parent.mkdir(mode=0o755, exist_ok=True)
+        self.root.mkdir(mode=0o700, exist_ok=True)
         self.root.chmod(0o700)
         for folder in (self.run, self.packages, self.layers, self.logs, self.data):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -36,6 +38,8 @@ class Home:
     @property
     def key(self) -> str:
         """A short name of this home, for namespaces and socket folders."""
+        import hashlib  # as tempfile below: what imports this for a path alone is not to wait for them
+
         return hashlib.sha256(os.path.realpath(self.root).encode()).hexdigest()[:12]
 
     @property
@@ -46,6 +50,8 @@ class Home:
     @property
     def ray_temp(self) -> Path:
         """Ray's folder for sockets and logs: outside the home, because a Unix socket's path has at most 107 bytes."""
+        import tempfile
+
         return Path(tempfile.gettempdir()) / f"ray_ext-{os.getuid()}-{self.key}"
 
     @property
@@ -91,6 +97,10 @@ class Home:
     def log_file(self, extension: str) -> Path:
         """An extension's log."""
         return self.logs / extension / "log.jsonl"
+
+    def system_log_file(self, actor: str) -> Path:
+        """The log of an actor of the system."""
+        return self.logs / "system" / f"{actor}.jsonl"
 
     def data_dir(self, extension: str) -> Path:
         """An extension's own directory."""

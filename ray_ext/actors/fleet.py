@@ -18,7 +18,7 @@ from ray_ext.calling.names import host_name
 from ray_ext.control.views import InstanceStatus
 from ray_ext.errors import ExtensionCrashed, RayExtError
 from ray_ext.home import Home
-from ray_ext.manifests import ManifestSource, read_wheel
+from ray_ext.manifests import ManifestSource, read_wheel, secret_texts
 from ray_ext.manifests.metadata import metadata_of
 from ray_ext.manifests.model import Resources
 from ray_ext.packages import PackageCache
@@ -192,6 +192,7 @@ class Fleet:
             end_host(actor)
             raise
         self._go_live(_Live(route, actor, methods))
+        _log.info("%s %s is loaded as generation %d", extension, installation.version, generation)
 
     async def _publish(self, spec: InstanceSpec, host: str, methods: list[ExportedMethod]) -> Route:
         route = Route(
@@ -242,6 +243,7 @@ class Fleet:
             config=values.encode_value(installation.configuration),
             data_dir=str(self._home.data_dir(manifest.id)),
             log_file=str(self._home.log_file(manifest.id)),
+            secrets=secret_texts(source.configuration_schema, installation.configuration),
             layer=self._node.layer,
             zygote=self._node.zygote,
             memory_bytes=manifest.resources.memory_bytes,
@@ -276,6 +278,8 @@ class Fleet:
         await self._bury(live, gone)
 
     async def _bury(self, live: _Live, gone: Exit) -> None:
+        if gone.kind == "stopped":
+            _log.info("%s generation %d ended: %s", live.route.extension, live.route.generation, gone.cause)
         # The host keeps unacknowledged replies for its callers a little longer; then it goes.
         asyncio.get_running_loop().call_later(5.0, end_host, live.actor)
         self._notify(await self._next_epoch())
@@ -299,6 +303,7 @@ class Fleet:
             await asyncio.sleep(policy.delay_after_loss(time.monotonic()))
             try:
                 await self._wait_for_dependencies(extension)
+                _log.info("starting %s", extension)
                 await self._start(extension)
             except Exception:  # noqa: BLE001 - whatever it was, a full disk say: the next attempt may fare better
                 _log.exception("%s could not be restarted", extension)
@@ -408,6 +413,7 @@ class Fleet:
             await self._retire(stored, Exit(kind="host-lost", cause=cause))
             return
         self._go_live(_Live(route, actor, methods or []))
+        _log.info("%s generation %d was found running", route.extension, route.generation)
 
 
 def _is_wanted(route: Route, installation: Installation | None) -> bool:

@@ -165,13 +165,14 @@ class TrustedGuest(GuestProcess):
 
 
 class _Stream:
-    """Lines of a pipe, as they come."""
+    """Lines of a pipe, as they come. Of a line that is too long, only the beginning is handed on."""
 
     def __init__(self, name: str, descriptor: int, on_output: OnOutput) -> None:
         self._name = name
         self._descriptor = descriptor
         self._on_output = on_output
         self._rest = b""
+        self._is_too_long = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(descriptor, self._read)
         self._is_open = True
@@ -188,8 +189,10 @@ class _Stream:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._emit(line)
+            self._is_too_long = False
         if len(self._rest) > _LINE_LIMIT:
             self._flush()
+            self._is_too_long = True
         return True
 
     def _flush(self) -> None:
@@ -198,7 +201,7 @@ class _Stream:
             self._emit(rest)
 
     def _emit(self, line: bytes) -> None:
-        if line:
+        if line and not self._is_too_long:
             self._on_output(self._name, line[:_LINE_LIMIT].decode("utf-8", "backslashreplace"))
 
     def drain(self) -> None:

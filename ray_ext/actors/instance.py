@@ -80,7 +80,7 @@ class Instance:
         self.methods: dict[str, ExportedMethod] = {}
         self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
-        self._logbook = Logbook(spec.log_file, self.id, spec.generation)
+        self._logbook = Logbook.of_instance(spec.log_file, self.id, spec.generation, spec.secrets)
         self._link: FrameLink | None = None
         self._guest: GuestProcess | None = None
         self._greeted: asyncio.Future[Hello] = self._loop.create_future()
@@ -279,7 +279,9 @@ class Instance:
             raise FrameError(f"{type(message).__name__} at the wrong time")
 
     def _load_error(self, parts: ErrorParts) -> LoadFailed:
-        return LoadFailed(parts.what, where=self.id, fix=parts.fix, details=parts.details)
+        hidden = self._logbook.redacted
+        details = {name: hidden(value) if isinstance(value, str) else value for name, value in parts.details.items()}
+        return LoadFailed(hidden(parts.what), where=self.id, fix=hidden(parts.fix), details=details)
 
     # ---- the end
 
@@ -351,6 +353,8 @@ class Instance:
         guest = self._guest
         started = guest.pulse.started if guest is not None else 0
         unknown, unstarted = self.ledger.lose(started, cause, kind)
+        # What a guest says of its end is read in status, show and the registry's log, too.
+        cause = self._logbook.redacted(cause)
         gone = Exit(kind=kind, cause=cause, unknown_calls=unknown, unstarted_calls=unstarted)
         self.exit.set_result(gone)
         level = logging.INFO if kind == "stopped" else logging.ERROR

@@ -16,6 +16,7 @@ import ray
 from msgspec import Struct
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ray_ext.actors.system_log import record_system_log
 from ray_ext.calling.names import node_agent_name
 from ray_ext.control.commands import PythonSources
 from ray_ext.control.views import NodeStatus
@@ -50,6 +51,7 @@ class NodeAgent:
 
     def __init__(self, home: str) -> None:
         self._home = Home(Path(home))
+        record_system_log(self._home, "node-agent")
         self._restarts = 0
         self._layer = guest_layer(self._home.layers)
         self._environments = EnvironmentCache(self._home.environments)
@@ -58,6 +60,8 @@ class NodeAgent:
             self._nursery = self._open_nursery()
             # A zygote's death is seen at once, whatever this actor's event loop is doing.
             threading.Thread(target=self._watch, args=(self._nursery,), name="zygote watch", daemon=True).start()
+        zygote = "no zygote: extensions cannot be confined" if self._nursery is None else f"zygote {self._nursery.pid}"
+        _log.info("the node agent has started as process %d, with %s", os.getpid(), zygote)
 
     def _open_nursery(self) -> Nursery:
         log = self._home.logs / "system" / "zygote.log"

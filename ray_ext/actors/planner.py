@@ -115,6 +115,10 @@ class Planner:
             )
         return prepared
 
+    def subject(self, command: Command) -> str:
+        """The id of the extension that a command is about; raises PackageInvalid and ManifestInvalid."""
+        return command.extension if command.wheel is None else self._packages.check(command.wheel).source.manifest.id
+
     def check(self, wheel: bytes, source: str) -> CheckedPackage:
         """Look at a package that is offered; raises PackageInvalid, ManifestInvalid, NotLanded and ReleaseConflict."""
         offer = self._packages.check(wheel)

@@ -7,6 +7,7 @@ manifests decide what may be installed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -15,20 +16,30 @@ from functools import lru_cache
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from msgspec import structs
+
 import ray_ext
+from ray_ext.actors.catalogue import Catalogue
 from ray_ext.actors.fleet import Fleet
 from ray_ext.actors.node_link import NodeLink, StoredLock
 from ray_ext.actors.operations import Operations
+from ray_ext.actors.planner import Planner
+from ray_ext.actors.steps import Steps
+from ray_ext.actors.system_log import record_system_log
+from ray_ext.actors.turns import Turns
 from ray_ext.control.commands import Command, PlanView
-from ray_ext.control.views import ExtensionView, ReleaseView, RuntimeView, release_view
+from ray_ext.control.views import ExtensionView, News, OperationView, ReleaseView, RuntimeView, release_view
 from ray_ext.errors import ExtensionNotFound, ExtensionNotLoaded
 from ray_ext.home import Home
 from ray_ext.manifests import ManifestSource, read_wheel, redact
 from ray_ext.packages import PackageCache
 from ray_ext.routing.routes import Route
+from ray_ext.store.operations import operation_of
 from ray_ext.store.store import AuditEntry, Installation, Release, Store
 
 __all__ = ["Registry"]
+
+_log = logging.getLogger(__name__)
 
 #: Manifests that are kept, so that lists are quick.
 _MANIFESTS = 1_000
@@ -42,6 +53,7 @@ class Registry:
 
     def __init__(self, home: str, namespace: str, spares: int = 1) -> None:
         self._home = Home(Path(home))
+        record_system_log(self._home, "registry")
         self._namespace = namespace
         self._started_at = time.time()
         self._store = Store(self._home.store_url)
@@ -51,7 +63,10 @@ class Registry:
         self._fleet = Fleet(
             self._home, namespace, self._store, self._packages, self._node, self._blocking, spares=spares
         )
-        self._operations = Operations(self._home, self._store, self._packages, self._fleet, self._node, self._blocking)
+        turns, planner = Turns(), Planner(self._store, self._packages)
+        steps = Steps(self._home, self._store, self._packages, self._fleet, self._node, self._blocking)
+        self._operations = Operations(self._store, planner, steps, self._fleet, turns, self._blocking)
+        self._catalogue = Catalogue(self._store, planner, steps, turns, self._blocking)
         # Verified when it is first read; what is loaded is verified each time.
         self._source = lru_cache(_MANIFESTS)(lambda sha256: read_wheel(self._packages.wheel(sha256)))
         self._starting: asyncio.Task[None] | None = None
@@ -71,6 +86,7 @@ class Registry:
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
+        _log.info("the registry starts as process %d with writer epoch %d", os.getpid(), self._store.writer_epoch)
         await self._node.open()
         await self._fleet.reconcile(await self._operations.recover())
 
@@ -95,25 +111,41 @@ class Registry:
         extension = await self._operations.perform(command, operation)
         return await self._view(extension)
 
-    async def news(self, operation: str, after: int, wait_s: float) -> tuple[list[tuple[int, str]], bool]:
-        """What an operation has told since the news of number ``after``, by number; and whether it is over."""
-        news, is_over = await self._operations.news(operation, after, wait_s)
-        return [(each.number, each.text) for each in news], is_over
+    async def operation(self, operation: str) -> OperationView | None:
+        """An operation that has begun, or has ended; None for one that is not known (any more)."""
+        await self._ready()
+        return await self._operations.view(operation)
 
-    async def register(self, wheel: bytes, source: str, actor: str) -> ReleaseView:
+    async def list_operations(self, limit: int) -> list[OperationView]:
+        """The last operations, the newest first."""
+        await self._ready()
+        return await self._operations.views(limit)
+
+    async def news(self, operation: str, after: str, wait_s: float) -> tuple[list[News], bool]:
+        """What an operation has told since the news with the id ``after`` (empty: all of it), as soon as there is any,
+        or after ``wait_s`` seconds; and whether it is over."""
+        await self._ready()
+        return await self._operations.news(operation, after, wait_s)
+
+    async def cancel(self, operation: str) -> bool:
+        """End an operation and undo what it did; False where it is not at work."""
+        await self._ready()
+        return await self._operations.cancel(operation)
+
+    async def register(self, wheel: bytes, source: str, actor: str, operation: str) -> ReleaseView:
         """Make a package's release known, for plans to choose; it is not installed."""
         await self._ready()
-        return release_view(await self._operations.register(wheel, source, actor))
+        return release_view(await self._catalogue.register(wheel, source, actor, operation))
 
-    async def yank(self, extension: str, version: str, reason: str | None, actor: str) -> None:
+    async def yank(self, extension: str, version: str, reason: str | None, actor: str, operation: str) -> None:
         """Keep plans from choosing a release (None: let them again); where it is installed it stays."""
         await self._ready()
-        await self._operations.yank(extension, version, reason, actor)
+        await self._catalogue.yank(extension, version, reason, actor, operation)
 
-    async def forget(self, extension: str, version: str, actor: str) -> None:
+    async def forget(self, extension: str, version: str, actor: str, operation: str) -> None:
         """Know a release no longer; raises InstallationConflict where it is installed."""
         await self._ready()
-        await self._operations.forget(extension, version, actor)
+        await self._catalogue.forget(extension, version, actor, operation)
 
     async def list_releases(self, extension: str | None) -> list[ReleaseView]:
         """The known releases."""
@@ -124,12 +156,16 @@ class Registry:
         """The last entries of the audit trail, the newest first."""
         await self._ready()
         entries: list[AuditEntry] = await self._blocking(self._store.list_audit, extension, limit=limit)
-        return entries
+        # An attempt's number is between the registry and its store.
+        return [
+            each if each.operation is None else structs.replace(each, operation=operation_of(each.operation))
+            for each in entries
+        ]
 
-    async def collect(self) -> int:
+    async def collect(self, actor: str, operation: str) -> int:
         """Remove packages, environments and downloads that nothing needs; returns the bytes freed."""
         await self._ready()
-        return await self._operations.collect()
+        return await self._catalogue.collect(actor, operation)
 
     async def list_extensions(self) -> list[ExtensionView]:
         """Every installation, by id."""
@@ -158,6 +194,7 @@ class Registry:
             started_at=self._started_at,
             nodes=[node for node in [await self._node.status()] if node is not None],
             spare_hosts=self._fleet.spares.ready,
+            spare_hosts_wanted=self._fleet.spares.count,
             extensions=await self.list_extensions(),
         )
 

@@ -14,7 +14,7 @@ class InstanceSpec(Struct, frozen=True, kw_only=True):
 
     ``hang_after_s``: a guest whose heartbeat is silent for so long is ended. ``load_timeout_s`` bounds import,
     construction and ``on_load`` together. ``layer`` is what the guest imports of ray_ext,
-    ``zygote`` the socket of the node's zygote for that layer.
+    ``zygote`` the socket of the node's zygote for that layer. ``secrets`` are what must not be read in its log.
     """
 
     metadata: Metadata
@@ -26,6 +26,7 @@ class InstanceSpec(Struct, frozen=True, kw_only=True):
     config: bytes
     data_dir: str
     log_file: str
+    secrets: tuple[str, ...] = ()
     layer: str
     zygote: str | None = None
     memory_bytes: int

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["CONTROL", "REGISTRY_NAME", "host_name", "node_agent_name"]
+__all__ = ["CONTROL", "CONTROL_NAME", "NODE_AGENT_PREFIX", "REGISTRY_NAME", "host_name", "node_agent_name"]
 
 REGISTRY_NAME = "registry"
+CONTROL_NAME = "control"
+NODE_AGENT_PREFIX = "node/"
 #: The concurrency group of a host's control methods.
 CONTROL = "control"
 
@@ -16,4 +18,4 @@ def host_name(extension: str, generation: int) -> str:
 
 def node_agent_name(node_id: str) -> str:
     """The name of a node's agent."""
-    return f"node/{node_id}"
+    return f"{NODE_AGENT_PREFIX}{node_id}"

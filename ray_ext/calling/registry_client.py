@@ -13,16 +13,20 @@ from ray_ext.errors import RayExtError, RuntimeUnreachable
 
 __all__ = ["RegistryClient", "registry_client"]
 
-#: How long a registry may be away before a call gives up, in seconds.
+#: How long a registry may be away, unless the caller says otherwise, in seconds.
 PATIENCE_S = 60.0
 _PAUSE_S = 0.2
 
 
 class RegistryClient:
-    """The registry of one namespace. Every operation of the registry is idempotent, so sending twice is harmless."""
+    """The registry of one namespace. Every operation of the registry is idempotent, so sending twice is harmless.
 
-    def __init__(self, namespace: str) -> None:
+    ``patience_s`` is how long it may be away before a call gives up, in seconds.
+    """
+
+    def __init__(self, namespace: str, *, patience_s: float = PATIENCE_S) -> None:
         self.namespace = namespace
+        self._patience_s = patience_s
         self._actor: Any = None
 
     def submit(self, method: str, *args: object) -> Any:
@@ -66,7 +70,7 @@ class RegistryClient:
         if not isinstance(error, (ray.exceptions.RayActorError, ray.exceptions.ActorUnavailableError, ValueError)):
             raise error
         if give_up is None:
-            give_up = time.monotonic() + PATIENCE_S
+            give_up = time.monotonic() + self._patience_s
         if time.monotonic() > give_up or not ray.is_initialized():
             raise RuntimeUnreachable(
                 f"the registry of {self.namespace} does not answer: {error}",

@@ -1,24 +1,26 @@
 """The arguments and options that a verb has in common with its plan.
 
-They are named as the parameters of :class:`ray_ext.client.runtime.Runtime`'s methods, to be handed on as they are.
+They are named as the parameters of the methods of :class:`ray_ext.control.remote.RemoteRuntime`, to be handed on as
+they are.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from ray_ext.cli.completing import EXTENSION
+from ray_ext.cli.json_argument import read_json
+
 __all__ = [
+    "dry_run_option",
     "install_options",
     "install_target",
     "load_options",
-    "read_json",
     "remove_options",
     "unload_options",
     "upgrade_options",
@@ -28,18 +30,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: What `ray-ext plan` prints of a hash: shorter ones would not name one plan.
 _PLAN_HASH = re.compile(r"[0-9a-f]{12,64}")
-
-
-def read_json(text: str, what: str) -> Any:
-    """JSON from an argument: the text itself, ``@FILE``, or ``-`` for standard input."""
-    try:
-        if text == "-":
-            text = sys.stdin.read()
-        elif text.startswith("@"):
-            text = Path(text[1:]).read_text()
-        return json.loads(text)
-    except (OSError, ValueError) as error:
-        raise click.UsageError(f"{what} is no JSON: {error} (give JSON, @FILE, or - for standard input)") from None
 
 
 def install_target(source: str, version: str | None) -> str | Path:
@@ -75,7 +65,7 @@ def _together(*options: Callable[[Any], Any]) -> Callable[[F], F]:
     return decorate
 
 
-_extension = click.argument("extension")
+_extension = click.argument("extension", type=EXTENSION)
 _plan = click.option(
     "--plan", metavar="HASH", callback=_check_hash, help="Only if this is still the plan that `ray-ext plan` printed."
 )
@@ -114,6 +104,9 @@ _what_it_gets = _together(
         "environment in which `ray-ext up` was run.",
     ),
 )
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print the plan, as `ray-ext plan` does; change nothing.")
+"""``--dry-run`` of the verbs that have a plan."""
 
 install_options = _together(
     click.argument("source", metavar="SOURCE_OR_ID"),

@@ -1,29 +1,34 @@
 """How the verbs print: data on standard output (tables, or JSON), everything else on standard error.
 
 On a terminal tables are drawn by rich; elsewhere they are plain lines. Nothing that is printed drives the terminal:
-control characters are escaped.
+control characters are escaped. With ``--json`` standard error has errors alone.
 """
 
 from __future__ import annotations
 
-import base64
-import json
+import os
 import sys
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from ray_ext.cli.verb import settings
-from ray_ext.errors import RayExtError
+
+if TYPE_CHECKING:
+    from ray_ext.cli.exits import Interrupted
+    from ray_ext.errors import RayExtError
 
 __all__ = [
     "JSON_SHAPE",
     "answer",
+    "is_terminal",
     "note",
     "print_error",
+    "print_interrupted",
     "print_json",
     "print_table",
+    "print_usage_error",
     "printable",
     "size_text",
     "time_text",
@@ -43,12 +48,22 @@ def answer(kind: str, data: object, text: Callable[[], None] | None = None) -> N
 
 def print_json(kind: str, data: object) -> None:
     """One JSON document: ``{"shape": 1, "kind": …, "data": …}``. Records and bytes may be in it."""
-    click.echo(json.dumps({"shape": JSON_SHAPE, "kind": kind, "data": _plain(data)}, indent=2, ensure_ascii=False))
+    click.echo(_document(kind, _plain(data)))
+
+
+def _document(kind: str, data: object) -> str:
+    import json
+
+    return json.dumps({"shape": JSON_SHAPE, "kind": kind, "data": data}, indent=2, ensure_ascii=False)
 
 
 def _plain(data: object) -> object:
-    if type(data) in (dict, list, str, int, float, bool, type(None)) and _is_json(data):
+    if _is_json(data):
         return data
+    import base64
+    import json
+    from datetime import datetime
+
     import msgspec
 
     def other(value: object) -> object:
@@ -58,27 +73,56 @@ def _plain(data: object) -> object:
 
 
 def _is_json(data: object) -> bool:
-    if isinstance(data, dict):
+    if type(data) is dict:
         return all(type(key) is str and _is_json(value) for key, value in data.items())
-    if isinstance(data, list):
+    if type(data) is list:
         return all(map(_is_json, data))
-    return type(data) in (str, int, float, bool, type(None))
+    return data is None or type(data) in (str, int, float, bool)
 
 
 def print_error(error: RayExtError, *, as_json: bool) -> None:
     """An error, on standard error."""
     if as_json:
-        data = {
-            "code": error.code,
-            "what": error.what,
-            "where": error.where,
-            "fix": error.fix,
-            "details": error.details,
-        }
-        document = {"shape": JSON_SHAPE, "kind": "error", "data": data}
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False), err=True)
+        _print_problem(error.code, error.what, error.where, error.fix, error.details)
     else:
-        click.echo(f"Error: {printable(str(error), is_one_line=False)}", err=True)
+        _print_headed("Error:", str(error), "red")
+
+
+def print_usage_error(error: click.ClickException, *, as_json: bool) -> None:
+    """What is wrong with the command line, on standard error."""
+    if not as_json:
+        error.show()
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    place = context.command_path if context is not None else "ray-ext"
+    # The message of a group without a verb is its whole help.
+    what = f"{place} needs a verb" if isinstance(error, click.exceptions.NoArgsIsHelpError) else error.format_message()
+    _print_problem("usage", what, place, f"see {place} --help", {})
+
+
+def print_interrupted(error: Interrupted, *, as_json: bool) -> None:
+    """What Ctrl-C did, on standard error."""
+    if as_json:
+        _print_problem(error.code, error.what, "", "", error.details)
+    else:
+        _print_headed("", error.what, "")
+
+
+def _print_problem(code: str, what: str, where: str, fix: str, details: Mapping[str, object]) -> None:
+    data = {"code": code, "what": what, "where": where, "fix": fix, "details": _plain(dict(details))}
+    click.echo(_document("error", data), err=True)
+
+
+def _print_headed(head: str, text: str, colour: str) -> None:
+    if head and is_terminal(sys.stderr) and not os.environ.get("NO_COLOR"):
+        head = click.style(head, fg=colour, bold=True)
+    click.echo(f"{head} {printable(text, is_one_line=False)}".lstrip(), err=True)
+
+
+def is_terminal(stream: object) -> bool:
+    """Whether somebody watches the stream on a terminal that can draw."""
+    isatty = getattr(stream, "isatty", None)
+    return isatty is not None and isatty() and os.environ.get("TERM") != "dumb"
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -86,17 +130,17 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not rows:
         return
     cells = [[printable(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         _draw_table(head, cells)
         return
     widths = [max(len(row[i]) for row in (head, *cells)) for i in range(len(head))]
-    for row in (head, *cells):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *cells)]
+    click.echo("\n".join(lines))
 
 
 #: What is said with these words is worth a colour.
 _COLOURS = {"loaded": "green", "ok": "green", "done": "green", "failed": "red", "fail": "red", "restarting": "yellow"}
-_COLOURS |= {"loading": "yellow", "warn": "yellow", "interrupted": "yellow", "unloaded": "dim"}
+_COLOURS |= {"loading": "yellow", "warn": "yellow", "interrupted": "yellow", "running": "yellow", "unloaded": "dim"}
 
 
 def _draw_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -114,8 +158,9 @@ def _draw_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def note(text: str) -> None:
-    """Something that is not data."""
-    click.echo(printable(text, is_one_line=False), file=sys.stderr)
+    """Something that is not data; left out with ``--json``."""
+    if not settings().as_json:
+        click.echo(printable(text, is_one_line=False), err=True)
 
 
 def printable(text: str, *, is_one_line: bool = True) -> str:
@@ -136,4 +181,6 @@ def size_text(size_bytes: int) -> str:
 
 def time_text(unix_s: float) -> str:
     """A time for people, in UTC."""
+    from datetime import UTC, datetime
+
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

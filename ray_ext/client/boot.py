@@ -5,23 +5,28 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
-import signal
+import stat
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import ray
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-from ray_ext.client.record import RuntimeLock, RuntimeRecord, read_record, write_record
+from ray_ext.client.cluster import choose_authentication, end_actors
+from ray_ext.client.leftovers import BOOT, CLUSTER_TOKEN, end_last_runtime, end_leftovers, forget_runtime
+from ray_ext.control.listening import Listen, check_listen
 from ray_ext.errors import RuntimeConflict, RuntimeUnreachable
 from ray_ext.home import Home
+from ray_ext.runtime_record import RuntimeLock, RuntimeRecord, read_record, write_last, write_record
 
-__all__ = ["Connection", "end_leftovers", "join", "processes_of", "start"]
+__all__ = ["Connection", "join", "start"]
 
-#: Marks every process of a Ray that was started here.
-_BOOT = "RAY_EXT_BOOT"
+#: Who keeps the runtime: a keeper, or a program.
+Kind = Literal["up", "embedded"]
+
 _DEFAULTS = {
     # Ray would otherwise wrap every worker of a driver that was started by `uv run`.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -32,21 +37,29 @@ _DEFAULTS = {
 
 @dataclass
 class Connection:
-    """What a process holds of a runtime: nothing but Ray's connection, or the runtime itself."""
+    """What a process holds of a runtime: nothing but Ray's connection, or the runtime itself.
+
+    ``owns_ray``: this process was connected to Ray here; ``has_own_ray``: that Ray was started here.
+    """
 
     home: Home
     namespace: str
     is_owner: bool = False
     owns_ray: bool = False
+    has_own_ray: bool = False
     lock: RuntimeLock | None = None
     environment: dict[str, str | None] = field(default_factory=dict)
 
     def close(self) -> None:
         """End Ray if it was started here, and forget it."""
+        if self.is_owner and not self.has_own_ray and ray.is_initialized():
+            end_actors(self.namespace)
         if self.owns_ray and ray.is_initialized():
             ray.shutdown()
-        if self.is_owner and self.owns_ray:
+        if self.has_own_ray:
             end_leftovers(self.home)
+        if self.is_owner:
+            forget_runtime(self.home)
         for name, value in self.environment.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -105,12 +118,22 @@ def _await_record(home: Home) -> RuntimeRecord | None:
 
 
 def start(
-    home: Home, *, kind: str, address: str | None = None, with_dashboard: bool = False, spares: int = 1
+    home: Home,
+    *,
+    kind: Kind,
+    address: str | None = None,
+    spares: int = 1,
+    listen: Listen | None = None,
+    on_phase: Callable[[str], None] = lambda _: None,
 ) -> Connection:
     """Become the owner of this home's runtime: start Ray (or use the one at ``address``, or this process's).
 
-    ``spares`` is how many hosts are kept ready.
+    What an earlier runtime of this home has left behind is ended first. ``spares`` is how many hosts are kept ready.
+    ``listen`` is where the control API listens beside its socket; it may still be starting when this returns.
+    ``on_phase`` is told what is being waited for. Raises ListenInvalid before anything is started, and RuntimeConflict.
     """
+    if listen is not None:
+        check_listen(listen)
     home.ensure()
     lock = RuntimeLock(home)
     if not lock.acquire():
@@ -120,33 +143,41 @@ def start(
             fix="use it (ray_ext.connect() joins it), or set RAY_EXT_HOME to another folder",
             details={"home": str(home.root)},
         )
+    try:
+        end_last_runtime(home)
+    except BaseException:
+        lock.release()
+        raise
     connection = Connection(home, home.namespace, is_owner=True, lock=lock)
     try:
-        dashboard = _init_ray(connection, address, with_dashboard=with_dashboard)
-        _start_registry(connection, spares)
-        write_record(
-            home,
-            RuntimeRecord(
-                kind=kind,
-                pid=os.getpid(),
-                address=ray.get_runtime_context().gcs_address,
-                namespace=home.namespace,
-                auth_mode=os.environ.get("RAY_AUTH_MODE", "disabled"),
-                token_path=os.environ.get("RAY_AUTH_TOKEN_PATH", ""),
-                dashboard=dashboard,
-                started_at=time.time(),
-            ),
+        dashboard = _init_ray(connection, address, kind, on_phase)
+        record = RuntimeRecord(
+            kind=kind,
+            pid=os.getpid(),
+            address=ray.get_runtime_context().gcs_address,
+            namespace=home.namespace,
+            auth_mode=os.environ.get("RAY_AUTH_MODE", "disabled"),
+            token_path=_token_path(home),
+            dashboard=dashboard,
+            started_at=time.time(),
+            home=str(home.root),
+            ray_temp=str(home.ray_temp),
+            has_own_ray=connection.has_own_ray,
+            listen="" if listen is None else listen.url,
         )
+        write_last(home, record)
+        on_phase("the registry")
+        _start_actors(connection, spares, listen)
+        write_record(home, record)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _init_ray(connection: Connection, address: str | None, *, with_dashboard: bool) -> str:
+def _init_ray(connection: Connection, address: str | None, kind: Kind, on_phase: Callable[[str], None]) -> str:
+    """Ray's dashboard, if it has one."""
     home = connection.home
-    if "RAY_AUTH_MODE" not in os.environ and address is None and not ray.is_initialized():
-        _authenticate(connection, "token", str(_token(home)))
     for name, value in _DEFAULTS.items():
         if name not in os.environ:
             _set(connection, {name: value})
@@ -154,22 +185,65 @@ def _init_ray(connection: Connection, address: str | None, *, with_dashboard: bo
         return ""
     connection.owns_ray = True
     if address is not None:
-        ray.init(address=address, namespace=home.namespace, log_to_driver=False, logging_level=logging.ERROR)
-        return ""
-    end_leftovers(home)
-    _set(connection, {_BOOT: str(home.ray_temp)})
-    home.ray_temp.mkdir(mode=0o700, exist_ok=True)
+        on_phase(f"the Ray cluster at {address}")
+        return _join_cluster(address, home)
+    on_phase("Ray")
+    if kind == "up" or "RAY_AUTH_MODE" not in os.environ:
+        _unset(connection, "RAY_AUTH_TOKEN")
+        _authenticate(connection, "token", str(_token(home)))
+    connection.has_own_ray = True
+    _set(connection, {BOOT: str(home.ray_temp)})
+    _make_ray_temp(home)
+    if kind == "up":
+        # What Ray's control store knows survives its crash, and never another start: that has a folder of its own.
+        storage = tempfile.mkdtemp(prefix="gcs-", dir=home.ray_temp)
+        _set(connection, {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": storage})
     context = ray.init(
         address="local",
         namespace=home.namespace,
-        include_dashboard=with_dashboard,
+        include_dashboard=kind == "up",
         dashboard_host="127.0.0.1",
         log_to_driver=False,
         logging_level=logging.ERROR,
-        _temp_dir=str(home.ray_temp),
+        # Ray lets everybody write where it keeps its sockets and logs, so that lies in a folder that is ours alone.
+        _temp_dir=str(home.ray_temp / "ray"),
         _node_ip_address="127.0.0.1",
     )
+    # Ray's processes have it, and give it to theirs; what else this process starts is not ours to end.
+    del os.environ[BOOT]
     return context.dashboard_url or ""
+
+
+def _join_cluster(address: str, home: Home) -> str:
+    try:
+        context = ray.init(address=address, namespace=home.namespace, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise RuntimeUnreachable(
+            f"the Ray cluster at {address} cannot be joined: {error}",
+            where=address,
+            fix="see that a node of it runs on this machine (ray status), and that RAY_AUTH_MODE and the token are its",
+            details={"home": str(home.root), "address": address},
+        ) from error
+    return context.dashboard_url or ""
+
+
+def _make_ray_temp(home: Home) -> None:
+    """Ray's folder: in a place that all users share, so it must be one that we have made."""
+    home.ray_temp.mkdir(mode=0o700, exist_ok=True)
+    found = home.ray_temp.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise RuntimeConflict(
+            f"{home.ray_temp} is not a private folder of this user",
+            where=str(home.ray_temp),
+            fix="find out who made it, and remove it",
+            details={"home": str(home.root), "pid": None},
+        )
+
+
+def _token_path(home: Home) -> str:
+    """The file with the token that this process uses for Ray: those who join later may not have its environment."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    return str(_write_token(home, CLUSTER_TOKEN, token)) if token else os.environ.get("RAY_AUTH_TOKEN_PATH", "")
 
 
 def _authenticate(connection: Connection, mode: str, token_path: str) -> None:
@@ -177,18 +251,19 @@ def _authenticate(connection: Connection, mode: str, token_path: str) -> None:
     _set(connection, {"RAY_AUTH_MODE": mode})
     if token_path:
         _set(connection, {"RAY_AUTH_TOKEN_PATH": token_path})
-    # Ray reads the mode once, when it is imported; this is how ray.init() itself makes a later choice count. It keeps
-    # the token of the last cluster, too.
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    choose_authentication(mode, token_path)
 
 
 def _token(home: Home) -> Path:
     path = home.run / "ray-token"
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
+    return path if path.exists() else _write_token(home, path.name, secrets.token_hex(32))
+
+
+def _write_token(home: Home, name: str, token: str) -> Path:
+    path = home.run / name
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token)
     return path
 
 
@@ -198,9 +273,14 @@ def _set(connection: Connection, values: dict[str, str]) -> None:
         os.environ[name] = value
 
 
-def _start_registry(connection: Connection, spares: int) -> None:
+def _unset(connection: Connection, name: str) -> None:
+    connection.environment.setdefault(name, os.environ.pop(name, None))
+
+
+def _start_actors(connection: Connection, spares: int, listen: Listen | None) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from ray_ext.actors.control import start_control
     from ray_ext.actors.registry import Registry
     from ray_ext.calling.names import REGISTRY_NAME
     from ray_ext.calling.registry_client import registry_client
@@ -217,37 +297,4 @@ def _start_registry(connection: Connection, spares: int) -> None:
         scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
     ).remote(str(connection.home.root), connection.namespace, spares)
     registry_client(connection.namespace).call("ping")
-
-
-def end_leftovers(home: Home) -> None:
-    """End every process of a Ray that this home's runtime started, and remove its temporary folder.
-
-    Found by the folder's name, which is the home's own, in their command lines or environments.
-    """
-    give_up = time.monotonic() + 10.0
-    while (found := processes_of(home)) and time.monotonic() < give_up:
-        for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.05)
-    shutil.rmtree(home.ray_temp, ignore_errors=True)
-
-
-def processes_of(home: Home) -> list[int]:
-    """The processes of a Ray that this home's runtime started, other than this one."""
-    marker = str(home.ray_temp).encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes()
-            environment = (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        # Ray's workers retitle themselves, which overwrites their command line; their environment stays.
-        if marker in command or _BOOT.encode() + b"=" + marker + b"\0" in environment:
-            found.append(int(entry.name))
-    return found
+    start_control(connection.home, connection.namespace, listen)

@@ -5,15 +5,19 @@ Ray's own processes end with it, whatever ends it, and the hosts and guests with
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
-from ray_ext.client.boot import start
+from ray_ext.client.boot import Connection, start
 from ray_ext.client.runtime import Runtime
+from ray_ext.client.start_options import StartOptions
 from ray_ext.errors import RayExtError
 from ray_ext.home import Home
 
@@ -22,31 +26,82 @@ __all__ = ["main"]
 #: How often the registry is asked whether it is well, in seconds; one that was restarted then begins to supervise.
 _PING_S = 5.0
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 def main() -> int:
-    """``python -m ray_ext.client.keeper HOME SPARES``: keep the runtime of this home until SIGTERM or SIGINT."""
+    """``python -m ray_ext.client.keeper HOME OPTIONS REPORT``: keep the runtime of this home until SIGTERM or SIGINT.
+
+    ``OPTIONS`` are :class:`StartOptions`. What is being started is told to the file descriptor ``REPORT``, as JSON
+    lines: ``{"phase": text}``, and ``{"error": {parts}}`` where the start fails. It is closed when the runtime is up.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    home = Home(Path(sys.argv[1]))
-    # Ray's dashboard leaves temporary folders behind when it is ended: below this one they go with it.
-    os.environ["TMPDIR"] = str(home.ray_temp)
+    home, options, report = Home(Path(sys.argv[1])), StartOptions.from_text(sys.argv[2]), int(sys.argv[3])
+    # Nothing that is started here may keep it open.
+    os.set_inheritable(report, False)
+    for number in _SIGNALS:
+        signal.signal(number, _end_start)
+    if not options.address:
+        # Ray's dashboard leaves temporary folders behind when it is ended: below this one they go with it.
+        os.environ["TMPDIR"] = str(home.ray_temp)
     try:
-        connection = start(home, kind="up", with_dashboard=True, spares=int(sys.argv[2]))
-        runtime = Runtime(connection)
+        connection = _start(home, options, report)
     except RayExtError as error:
         print(error, file=sys.stderr, flush=True)
+        parts = (error.code, error.what, error.where, error.fix, error.details)
+        _tell(report, {"error": dict(zip(("code", "what", "where", "fix", "details"), parts, strict=True))})
         return 1
+    stop = threading.Event()
+    for number in _SIGNALS:
+        # Ray's start has replaced the handlers.
+        signal.signal(number, lambda *_: stop.set())
+    os.close(report)
     logging.info("the runtime is up")
+    _keep(connection, stop)
+    logging.info("the runtime is down")
+    return 0
+
+
+def _start(home: Home, options: StartOptions, report: int) -> Connection:
+    def tell_phase(phase: str) -> None:
+        logging.info("waiting for %s", phase)
+        _tell(report, {"phase": phase})
+
+    return start(
+        home,
+        kind="up",
+        address=options.address or None,
+        spares=options.spares,
+        listen=options.listen,
+        on_phase=tell_phase,
+    )
+
+
+def _tell(report: int, said: dict[str, object]) -> None:
+    # Nobody may be there to hear it any more.
+    with suppress(BrokenPipeError):
+        os.write(report, json.dumps(said).encode() + b"\n")
+
+
+def _end_start(number: int, _frame: FrameType | None) -> None:
+    # What was started is ended on the way out, once.
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def _keep(connection: Connection, stop: threading.Event) -> None:
+    runtime = Runtime(connection)
     try:
         while not stop.wait(_PING_S):
             runtime._client().call("ping")
     finally:
-        # Ray's start may have replaced the handlers.
-        runtime.close()
-        logging.info("the runtime is down")
-    return 0
+        try:
+            runtime.close()
+        except Exception:
+            logging.exception("the extensions could not be unloaded in order")
+            connection.close()
+            raise
 
 
 if __name__ == "__main__":

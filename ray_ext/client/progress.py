@@ -37,14 +37,14 @@ def watched(registry: RegistryClient, operation: str, on_progress: OnProgress | 
 
 
 def _watch(registry: RegistryClient, operation: str, on_progress: OnProgress, over: threading.Event) -> None:
-    seen = 0
+    seen = ""
     while True:
         try:
             news, is_over = registry.call("news", operation, seen, _POLL_S)
         except RayExtError:  # the registry is gone, which the operation itself reports
             return
-        for number, text in news:
-            seen = number
-            on_progress(text)
+        for each in news:
+            seen = each.id
+            on_progress(each.text)
         if is_over or (over.is_set() and not news):
             return

@@ -211,19 +211,19 @@ class Runtime:
     def register(self, source: Target) -> ReleaseView:
         """Make the release in a folder or wheel known, so that plans can choose it, without installing it."""
         wheel, origin = package_of(source)
-        view: ReleaseView = self._client().call("register", wheel, origin, operator())
+        view: ReleaseView = self._client().call("register", wheel, origin, operator(), new_operation())
         return view
 
     def yank(self, extension: str, version: str, reason: str | None) -> None:
         """Keep plans from choosing a release, and say why; None takes that back. Where it is installed it stays."""
-        self._client().call("yank", extension, version, reason, operator())
+        self._client().call("yank", extension, version, reason, operator(), new_operation())
 
     def forget(self, extension: str, version: str) -> None:
         """Know a release no longer, and delete its package; one that is not known stays so.
 
         Raises InstallationConflict where it is installed.
         """
-        self._client().call("forget", extension, version, operator())
+        self._client().call("forget", extension, version, operator(), new_operation())
 
     def releases(self, extension: str | None = None) -> list[ReleaseView]:
         """The releases that are known."""
@@ -242,7 +242,7 @@ class Runtime:
 
     def collect(self) -> int:
         """Remove packages, environments and downloads that nothing needs; returns the bytes freed."""
-        freed: int = self._client().call("collect")
+        freed: int = self._client().call("collect", operator(), new_operation())
         return freed
 
     def _perform(self, command: Command, on_progress: OnProgress | None) -> ExtensionView | None:
@@ -275,17 +275,17 @@ class Runtime:
     def close(self) -> None:
         """Leave the runtime; an embedded one ends: its extensions are unloaded in order, its processes are gone."""
         if not self._is_closed:
-            if self._connection.is_owner and ray.is_initialized():
-                self._client().call("close", GRACE_S)
-            self._run_close()
+            try:
+                if self._connection.is_owner and ray.is_initialized():
+                    self._client().call("close", GRACE_S)
+            finally:
+                self._run_close()
 
     def _run_close(self) -> None:
         self._is_closed = True
         atexit.unregister(self.close)
         forget_callers(self.namespace)
         forget_routes(self.namespace)
-        if self._connection.is_owner and not self._connection.owns_ray and ray.is_initialized():
-            _end_registry(self.namespace)
         forget_registry(self.namespace)
         self._connection.close()
 
@@ -347,12 +347,3 @@ class AsyncRuntime:
     show = _twin(Runtime.show)
     status = _twin(Runtime.status)
     close = _twin(Runtime.close)
-
-
-def _end_registry(namespace: str) -> None:
-    from ray_ext.calling.names import REGISTRY_NAME
-
-    try:
-        ray.kill(ray.get_actor(REGISTRY_NAME, namespace=namespace), no_restart=True)
-    except ValueError:
-        return

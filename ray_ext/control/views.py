@@ -121,7 +121,8 @@ def release_view(listed: ListedRelease) -> ReleaseView:
 
 
 class RuntimeView(Struct, frozen=True, kw_only=True):
-    """The runtime as a whole; ``nodes`` are those whose agent answers, ``spare_hosts`` how many are ready."""
+    """The runtime as a whole; ``nodes`` are those whose agent answers, ``spare_hosts`` how many are ready
+    of those that are to be."""
 
     version: str
     namespace: str
@@ -131,6 +132,7 @@ class RuntimeView(Struct, frozen=True, kw_only=True):
     started_at: float
     nodes: list[NodeStatus]
     spare_hosts: int
+    spare_hosts_wanted: int = 0
     extensions: list[ExtensionView]
 
 
@@ -199,7 +201,7 @@ class StatusView(Struct, frozen=True, kw_only=True):
     namespace: str
     address: str
     dashboard: str
-    control: ControlView
+    control: ControlView | None
     actors: list[ActorView]
     runtime: RuntimeView | None
     differences: list[str]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ray_ext.manifests.schema_check import check_schema as check_schema
     from ray_ext.manifests.secret_values import redact as redact
     from ray_ext.manifests.secret_values import secret_paths as secret_paths
+    from ray_ext.manifests.secret_values import secret_texts as secret_texts
     from ray_ext.manifests.wheel_reading import read_wheel as read_wheel
 
 _PUBLIC = {
@@ -38,6 +39,7 @@ _PUBLIC = {
     "redact": "secret_values",
     "refuse_unlanded": "landed",
     "secret_paths": "secret_values",
+    "secret_texts": "secret_values",
     "validate_configuration": "configuration",
 }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ray_ext.manifests.problems import SECRET
 from ray_ext.manifests.schema_shape import MAX_DEPTH, resolve
 
-__all__ = ["holds_secret", "is_secret", "redact", "secret_paths"]
+__all__ = ["holds_secret", "is_secret", "redact", "secret_paths", "secret_texts"]
 
 _SAME = ("else", "if", "not", "then")
 _SAME_LIST = ("allOf", "anyOf", "oneOf")
@@ -68,6 +69,28 @@ def _redacted(value: object, paths: tuple[SecretPath, ...], at: tuple[str | int,
         return [_redacted(below, paths, (*at, index)) for index, below in enumerate(value)]
     # A plain value where the schema has a table with a secret inside is likely that secret, one level too high.
     return SECRET if value is not None and holds_secret(paths, at) else copy.copy(value)
+
+
+def secret_texts(schema: Mapping[str, Any] | None, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """What must not be read in a log: the secret values as texts, sorted; numbers as JSON writes them.
+
+    ``true``, ``false`` and ``null`` are no secrets, nor are the names within a secret table.
+    """
+    paths = secret_paths(schema)
+    return tuple(sorted({text for name, value in values.items() for text in _texts(value, paths, (name,))}))
+
+
+def _texts(value: object, paths: tuple[SecretPath, ...], at: tuple[str | int, ...]) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, below in value.items():
+            yield from _texts(below, paths, (*at, name))
+    elif isinstance(value, list | tuple):
+        for index, below in enumerate(value):
+            yield from _texts(below, paths, (*at, index))
+    elif isinstance(value, bool) or value is None:
+        return
+    elif is_secret(paths, at) or holds_secret(paths, at):
+        yield value if isinstance(value, str) else json.dumps(value)
 
 
 def is_secret(paths: tuple[SecretPath, ...], at: tuple[str | int, ...]) -> bool:

@@ -25,7 +25,7 @@ from ray_ext.packages.environment_build import Unbuildable
 from ray_ext.packages.requirement_sets import Lock
 from ray_ext.packages.unpacking import remove, write_synced
 
-__all__ = ["Damaged", "Files", "checked_files", "installed_packages", "is_intact", "seal", "tidy"]
+__all__ = ["Damaged", "Files", "checked_files", "installed_packages", "is_intact", "lock_of", "seal", "tidy"]
 
 _INDEX = ".environment.json"
 _INDEX_BYTES = 64 * 2**20
@@ -121,6 +121,15 @@ def installed_packages(folder: Path) -> tuple[str, ...]:
             return _index(directory).lock.packages
     except (Unreadable, DecodeError):
         return ()
+
+
+def lock_of(folder: Path) -> Lock | None:
+    """The lock of an environment by its index; None where that cannot be read."""
+    try:
+        with open_folder(folder) as directory:
+            return _index(directory).lock
+    except (Unreadable, DecodeError, OSError):
+        return None
 
 
 def _index(directory: int) -> _Index:

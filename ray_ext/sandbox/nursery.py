@@ -65,7 +65,7 @@ class Nursery:
         with ExitStack() as ours:
             us = os.pidfd_open(os.getpid())
             ours.callback(os.close, us)
-            log = ours.enter_context(self._log.open("ab"))
+            log = ours.enter_context(open(self._log, "ab", opener=_private))
             descriptors = (self._listener.fileno(), us)
             zygote = os.fspath(self.layer / _ZYGOTE)
             return subprocess.Popen(
@@ -79,6 +79,10 @@ class Nursery:
                 umask=0o077,
                 start_new_session=True,
             )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _listen(address: Path) -> socket.socket:

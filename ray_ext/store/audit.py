@@ -27,3 +27,11 @@ class AuditStore(Transactions):
         with self._read("list the audit") as connection:
             rows = connection.execute(query.order_by(audit.c.number.desc()).limit(limit))
             return [AuditEntry(**row._mapping) for row in rows]
+
+    def audit_of(self, operation: str) -> AuditEntry | None:
+        """The first entry that names this operation, or None."""
+        with self._read("find an operation in the audit") as connection:
+            row = connection.execute(
+                _ENTRY.where(audit.c.operation == operation).order_by(audit.c.number).limit(1)
+            ).one_or_none()
+            return None if row is None else AuditEntry(**row._mapping)

@@ -27,6 +27,11 @@ def _from_1(connection: Connection) -> None:
         )
 
 
+def _from_2(connection: Connection) -> None:
+    """Entries of the audit are found by their operation: what is applied once is looked up there."""
+    connection.exec_driver_sql("CREATE INDEX audit_operation ON audit (operation)")
+
+
 def _requires_runtime(extension: str, version: str, manifest: bytes) -> str:
     try:
         return str(tomllib.loads(manifest.decode()).get("requires_runtime", ""))
@@ -65,4 +70,4 @@ CREATE TABLE audit (
 """
 
 #: By the version that each starts from; each runs in one transaction, which also counts the version up.
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _from_1}
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2}

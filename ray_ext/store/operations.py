@@ -18,9 +18,20 @@ from ray_ext.store.releases import delete_release
 from ray_ext.store.schema import claims, installations, operations, routes, runtime
 from ray_ext.store.transactions import Transactions, grow_revision
 
-__all__ = ["OperationStore"]
+__all__ = ["OperationStore", "attempt_name", "operation_of"]
 
 _OPERATION = select(*(column for column in operations.c if column.name != "number"))
+
+
+def attempt_name(operation: str, attempt: int) -> str:
+    """What the store calls the attempt, counted from 1, to carry an operation out: each is undone or finished whole."""
+    return f"{operation}.{attempt}"
+
+
+def operation_of(name: str) -> str:
+    """The operation of an attempt; what is no attempt's name is returned as it is."""
+    operation, dot, attempt = name.rpartition(".")
+    return operation if dot and attempt.isdecimal() else name
 
 
 class _Before(Struct, frozen=True):
@@ -112,6 +123,24 @@ class OperationStore(Transactions):
         with self._read("read the last operation") as connection:
             row = connection.execute(_OPERATION.order_by(operations.c.number.desc()).limit(1)).one_or_none()
             return None if row is None else Operation(**row._mapping)
+
+    def last_attempt(self, operation: str) -> Operation | None:
+        """The attempt at an operation that was begun last, or None."""
+        last, number = None, 1
+        with self._read("find the last attempt at an operation") as connection:
+            while (found := _find(connection, attempt_name(operation, number))) is not None:
+                last, number = found, number + 1
+        return last
+
+    def list_last_attempts(self, limit: int) -> list[Operation]:
+        """The last attempt at each of the operations that were begun last, the newest first."""
+        found: dict[str, Operation] = {}
+        with self._read("list operations") as connection:
+            for row in connection.execute(_OPERATION.order_by(operations.c.number.desc())):
+                if len(found) == limit:
+                    break
+                found.setdefault(operation_of(row.operation), Operation(**row._mapping))
+        return list(found.values())
 
     def unfinished_operations(self) -> list[Operation]:
         """The operations at work, in the order of their beginnings."""

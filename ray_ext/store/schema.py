@@ -8,6 +8,7 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -30,7 +31,7 @@ __all__ = [
     "tombstones",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -143,4 +144,5 @@ audit = Table(
     Column("version", String),
     Column("outcome", String, nullable=False),
     Column("detail", JSON, nullable=False),
+    Index("audit_operation", "operation"),
 )

@@ -6,11 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import textwrap
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ray_ext.client.runtime import Runtime
 from ray_ext.home import Home
+
+#: Of the index of Python packages; the runtime has them in its environment.
+CREDENTIALS = {"RX_INDEX_NAME": "me", "RX_INDEX_PASSWORD": "s3cret"}
 
 
 class Cli:
@@ -48,6 +54,18 @@ class Cli:
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         return done.stderr
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A process in a group of its own, to which signals go as a terminal sends them."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
     def data(self, kind: str, *arguments: str) -> Any:
         """The data of what must succeed and print JSON of this kind."""
         document = json.loads(self.ok(*arguments, "--json"))
@@ -62,8 +80,8 @@ class Cli:
         return done.stderr
 
 
-def write_project(folder: Path, extension: str, version: str = "1.0.0", more: str = "") -> str:
-    """The path of a project folder; ``more`` is appended to its manifest."""
+def write_project(folder: Path, extension: str, version: str = "1.0.0", more: str = "", code: str = "") -> str:
+    """The path of a project folder; ``more`` is appended to its manifest, ``code`` to its class."""
     project = folder / f"{extension}-{version}"
     package = project / extension
     package.mkdir(parents=True)
@@ -72,7 +90,7 @@ def write_project(folder: Path, extension: str, version: str = "1.0.0", more: st
         "class Example(Extension):\n"
         "    @exported\n"
         "    async def version(self) -> str:\n"
-        f"        return {version!r}\n"
+        f"        return {version!r}\n{textwrap.indent(textwrap.dedent(code), '    ')}"
     )
     (project / "pyproject.toml").write_text(f'[project]\nname = "{extension}"\nversion = "{version}"\n')
     (project / "extension.toml").write_text(
@@ -80,3 +98,17 @@ def write_project(folder: Path, extension: str, version: str = "1.0.0", more: st
         f'category = "platform.custom"\nentry_point = "{extension}:Example"\n{more}'
     )
     return str(project)
+
+
+def states(runtime: Runtime, *extensions: str) -> list[str]:
+    """The states of these extensions."""
+    found = {view.id: view.state for view in runtime.list()}
+    return [found.get(each, "not installed") for each in extensions]
+
+
+def await_true(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+    """Wait until it holds."""
+    give_up = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)

@@ -3,47 +3,12 @@
 from __future__ import annotations
 
 import getpass
-import os
-import pty
-import select
-import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from ray_ext.client.boot import processes_of
-from ray_ext.client.runtime import Runtime, connect
-from tests.cli.command_line import Cli, write_project
+from ray_ext.client.runtime import Runtime
+from tests.cli.command_line import CREDENTIALS, Cli, states, write_project
 from tests.environments.wheels import serve_index, write_wheel
-
-CREDENTIALS = {"RX_INDEX_NAME": "me", "RX_INDEX_PASSWORD": "s3cret"}
-
-
-@pytest.fixture(scope="module")
-def cli() -> Iterator[Cli]:
-    home = Path(tempfile.mkdtemp(prefix="rx-"))
-    cli = Cli(home, CREDENTIALS)
-    cli.ok("up", "--spares", "2")
-    yield cli
-    cli.run("down")
-    assert processes_of(cli.home) == []
-    shutil.rmtree(home)
-
-
-@pytest.fixture(scope="module")
-def runtime(cli: Cli) -> Iterator[Runtime]:
-    """The same runtime from within: to prepare what a verb is tried on, and to see what it did."""
-    with connect(home=cli.home.root, is_embedding=False) as runtime:
-        yield runtime
-
-
-def states(runtime: Runtime, *extensions: str) -> list[str]:
-    found = {view.id: view.state for view in runtime.list()}
-    return [found.get(each, "not installed") for each in extensions]
 
 
 def test_as_many_hosts_are_kept_ready_as_were_asked_for(cli: Cli, runtime: Runtime) -> None:
@@ -77,6 +42,26 @@ def test_a_plan_that_was_seen_is_carried_out_and_one_that_is_stale_is_refused(
 
     shown = cli.run("plan", "load", "top")
     assert (shown.returncode, "no change" in shown.stdout, shown.stderr) == (0, True, "")
+
+
+def test_a_dry_run_prints_what_plan_prints_and_changes_nothing(cli: Cli, runtime: Runtime, tmp_path: Path) -> None:
+    first, second = (write_project(tmp_path, "dry", version) for version in ("1.0.0", "1.1.0"))
+    asked: list[tuple[str, list[str]]] = [("install", [first])]
+    asked += [(verb, ["dry"]) for verb in ("load", "unload", "remove")] + [("upgrade", ["dry", second])]
+    for verb, arguments in asked:
+        before = states(runtime, "dry")
+        dry, planned = cli.run(verb, *arguments, "--dry-run"), cli.run("plan", verb, *arguments)
+        assert (dry.returncode, dry.stdout, dry.stderr) == (0, planned.stdout, planned.stderr), verb
+        assert f"{verb} dry" in " ".join(dry.stdout.split()), verb
+        data = cli.data("plan", verb, *arguments, "--dry-run")
+        assert data == cli.data("plan", "plan", verb, *arguments)
+        assert states(runtime, "dry") == before
+        if verb == "install":
+            runtime.install(first, load=False)
+        elif verb == "load":
+            runtime.load("dry")
+    assert runtime.show("dry").version == "1.0.0"
+    assert "--purge" not in cli.refused(1, "remove", "nobody", "--dry-run", "--purge")
 
 
 def test_what_others_need_is_unloaded_and_removed_with_them_or_not_at_all(
@@ -185,44 +170,6 @@ def test_remove_keeps_the_data_unless_it_is_purged(cli: Cli, runtime: Runtime, t
     assert (states(runtime, "leaving"), data.exists()) == (["unloaded"], True)
     cli.note("rm", "leaving", "--purge", "--yes")
     assert (states(runtime, "leaving"), data.exists()) == (["not installed"], False)
-
-
-def test_on_a_terminal_remove_shows_the_plan_and_asks(cli: Cli, runtime: Runtime, tmp_path: Path) -> None:
-    folder = write_project(tmp_path, "asked")
-    data = cli.home.data_dir("asked")
-    runtime.install(folder)
-    status, said = on_a_terminal(cli, "n\n", "remove", "asked")
-    assert status == 1
-    assert [each for each in ("asked for", "Remove it? [y/N]: ", "Nothing is removed.") if each not in said] == []
-    assert states(runtime, "asked") == ["loaded"]
-    status, said = on_a_terminal(cli, "y\n", "remove", "asked", "--purge")
-    assert (status, f"Deletes the data in {data}" in said, "Removed asked." in said) == (0, True, True)
-    assert (states(runtime, "asked"), data.exists()) == (["not installed"], False)
-
-    runtime.install(folder, load=False)
-    status, said = on_a_terminal(cli, "", "remove", "asked", "--yes")
-    assert (status, "[y/N]" in said, states(runtime, "asked")) == (0, False, ["not installed"])
-
-
-def on_a_terminal(cli: Cli, answer: str, *arguments: str) -> tuple[int, str]:
-    """The exit status and all that is said, of a process on a terminal on which the answer is typed when it asks."""
-    controller, terminal = pty.openpty()
-    process = subprocess.Popen(
-        cli.command(*arguments), env=cli.environment, stdin=terminal, stdout=terminal, stderr=terminal
-    )
-    os.close(terminal)
-    said = b""
-    give_up = time.monotonic() + 60
-    while time.monotonic() < give_up and select.select([controller], [], [], 60)[0]:
-        try:
-            said += os.read(controller, 4096)
-        except OSError:  # the other side is closed
-            break
-        if answer and said.endswith(b"[y/N]: "):
-            os.write(controller, answer.encode())
-            answer = ""
-    os.close(controller)
-    return process.wait(60), said.decode().replace("\r\n", "\n")
 
 
 def test_the_audit_trail_says_who_did_what_when_and_how_it_ended(cli: Cli, runtime: Runtime, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ray_ext.client.boot import processes_of
-from ray_ext.client.record import read_record
+from ray_ext.client.leftovers import processes_of
+from ray_ext.runtime_record import read_record
 from tests.cli.command_line import Cli
 
 

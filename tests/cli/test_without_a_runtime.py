@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import pkgutil
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 import ray_ext.cli
+from ray_ext.cli import verbs
+from ray_ext.cli.group import verb_names
+from ray_ext.cli.verb import Verb, VerbGroup
 from tests.cli.command_line import Cli, write_project
 
 
@@ -65,24 +74,77 @@ def test_discover_imports_no_ray(cli: Cli) -> None:
     assert done.stdout.splitlines()[-1] == "['click']"
 
 
-def test_no_module_of_the_command_line_imports_ray_or_pydantic() -> None:
-    names = [f"ray_ext.cli.{each.name}" for each in pkgutil.iter_modules(ray_ext.cli.__path__)]
-    assert "ray_ext.cli.changes" in names
-    heavy = {"ray", "pydantic", "sqlalchemy", "click"}
+def test_no_module_of_the_command_line_imports_anything_heavy() -> None:
+    names = [f"ray_ext.cli.{each.name}" for each in pkgutil.iter_modules(ray_ext.cli.__path__) if not each.ispkg]
+    names += [f"ray_ext.cli.verbs.{each.name}" for each in pkgutil.iter_modules(verbs.__path__)]
+    assert {"ray_ext.cli.progress", "ray_ext.cli.verbs.list"} <= set(names)
+    heavy = {"ray", "pydantic", "sqlalchemy", "packaging", "rich", "msgspec", "json", "asyncio", "click"}
     program = f"import sys, {', '.join(names)}\nprint(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "['click']\n"
 
 
+def test_a_verb_is_found_without_importing_the_others() -> None:
+    program = (
+        "import sys; sys.argv = ['ray-ext', 'call', '-h']\n"
+        "from ray_ext.cli.main import main\n"
+        "try: main()\n"
+        "finally: print([each for each in sys.modules if each.startswith('ray_ext.cli.verbs.')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "['ray_ext.cli.verbs.call']"
+
+
+def test_a_file_is_all_that_a_new_verb_needs(tmp_path: Path) -> None:
+    (tmp_path / "wave_twice.py").write_text(
+        "from ray_ext.cli.output import answer\n"
+        "from ray_ext.cli.verb import verb\n"
+        "@verb(section='Look', aliases=('wv',), examples=('ray-ext wave-twice',))\n"
+        "def command() -> None:\n"
+        "    'Wave to everybody.'\n"
+        "    answer('waved', {'times': 2}, lambda: print('waving'))\n"
+    )
+    program = (
+        f"import sys, ray_ext.cli.verbs as verbs; verbs.__path__.append({str(tmp_path)!r})\n"
+        "from ray_ext.cli.main import main\n"
+        "main()"
+    )
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=60
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert run("wave-twice") == run("wv") == (0, "waving\n", "")
+    assert json.loads(run("wave-twice", "--json")[1]) == {"shape": 1, "kind": "waved", "data": {"times": 2}}
+    assert "wave-twice, wv" in run("--help")[1]
+    assert "did you mean wave-twice?" in run("wave-twic")[2]
+    assert run("wave_twice")[0] == 2
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["plan", "install", "x"], ["rm", "x"], ["ls"], ["yank", "x", "1", "--undo"], ["gc"]],
+    [
+        ["plan", "install", "x", "--version", "1"],
+        ["rm", "x"],
+        ["ls"],
+        ["yank", "x", "1", "--undo"],
+        ["gc"],
+        ["call", "x", "y"],
+        ["operations", "list"],
+        ["install", "x", "--version", "1"],
+    ],
     ids=" ".join,
 )
 def test_a_verb_that_needs_a_runtime_says_how_to_start_one(cli: Cli, arguments: list[str]) -> None:
-    said = cli.refused(1, *arguments)
+    said = cli.refused(5, *arguments)
     assert "runtime-unreachable" in said
     assert "ray-ext up" in said
+    document = json.loads(cli.refused(5, *arguments, "--json"))
+    assert (document["shape"], document["kind"]) == (1, "error")
+    assert document["data"]["code"] == "runtime-unreachable"
+    assert "ray-ext up" in document["data"]["fix"]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +152,12 @@ def test_a_verb_that_needs_a_runtime_says_how_to_start_one(cli: Cli, arguments: 
     [
         (["plan"], "install"),
         (["plan", "install"], "Missing argument"),
+        (["instal"], "did you mean install"),
+        (["upgrad", "x"], "did you mean upgrade"),
+        (["plan", "lod"], "did you mean load"),
+        (["_load"], "has no verb"),
+        (["verbs.load"], "has no verb"),
+        (["list", "--jsn"], "--jsn"),
         (["up", "--spares", "-1"], "--spares"),
         (["install", "x", "--config", "[1]"], "no JSON object"),
         (["install", "x", "--config", "{"], "no JSON"),
@@ -107,11 +175,70 @@ def test_a_verb_that_needs_a_runtime_says_how_to_start_one(cli: Cli, arguments: 
 )
 def test_wrong_usage_is_refused_before_a_runtime_is_looked_for(cli: Cli, arguments: list[str], says: str) -> None:
     assert says in cli.refused(2, *arguments)
+    if arguments != ["plan"]:
+        document = json.loads(cli.refused(2, *arguments, "--json"))
+        assert (document["shape"], document["kind"], document["data"]["code"]) == (1, "error", "usage")
+        assert says in document["data"]["what"]
 
 
-def test_every_verb_is_listed_with_what_it_does(cli: Cli) -> None:
-    verbs = "up down status discover plan install load unload upgrade remove list show call logs register releases"
-    lines = [line.split(maxsplit=1) for line in cli.ok("--help").partition("Commands:")[2].splitlines() if line.strip()]
-    listed = {line[0]: line[1] for line in lines if len(line) == 2}
-    assert {*verbs.split(), "yank", "audit", "gc", "schema"} <= listed.keys()
-    assert listed["gc"].startswith("Remove packages")
+def leaves() -> Iterator[tuple[str, Verb]]:
+    """Every verb that does something, by what is typed for it."""
+    for name in verb_names():
+        command = importlib.import_module(f"ray_ext.cli.verbs.{name.replace('-', '_')}").command
+        if isinstance(command, VerbGroup):
+            yield from ((f"{name} {each}", sub) for each, sub in command.commands.items() if isinstance(sub, Verb))
+        else:
+            yield name, command
+
+
+LEAVES = dict(leaves())
+
+
+def test_every_verb_is_listed_with_its_aliases_and_what_it_does(cli: Cli) -> None:
+    lines = [line.strip() for line in cli.ok("--help").splitlines()]
+    for name in verb_names():
+        assert [line for line in lines if re.match(rf"{name}(, \w+)*( |$)", line)], name
+    assert [line for line in lines if re.match(r"(list, ls|remove, rm)  +\w", line)] != []
+    assert [line for line in lines if line in ("Change:", "Look:", "Releases:")] == ["Change:", "Look:", "Releases:"]
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_the_help_of_every_verb_says_what_it_does_and_ends_with_examples(name: str) -> None:
+    verb = LEAVES[name]
+    text = verb.get_help(click.Context(verb, info_name=f"ray-ext {name}"))
+    assert (verb.help or "").strip()
+    options, _, examples = text.partition("Examples:\n")
+    assert f"ray-ext {name.split()[0]}" in examples
+    assert "--json" in options
+    assert "--no-input" in options
+    assert [each.opts for each in verb.params if isinstance(each, click.Option) and not each.help] == []
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_example_of_a_verb_can_be_parsed(name: str) -> None:
+    parsed = 0
+    for example in LEAVES[name].examples:
+        words = shlex.split(example.split(" > ")[0].split(" | ")[0])
+        if "ray-ext" not in words:
+            continue
+        typed = words[words.index("ray-ext") + 1 :]
+        if typed[: len(name.split())] == name.split() and not any("@" in word or "$(" in word for word in typed):
+            wanted = [word for word in typed[len(name.split()) :] if word not in ("-h", "--help")]
+            LEAVES[name].make_context(name, wanted, parent=click.Context(LEAVES[name]))
+            parsed += 1
+    assert parsed, LEAVES[name].examples
+
+
+def test_h_is_help(cli: Cli) -> None:
+    for arguments in ((), ("load",), ("plan", "load")):
+        assert cli.ok(*arguments, "-h") == cli.ok(*arguments, "--help")
+
+
+def test_a_reader_that_goes_away_is_no_error(cli: Cli) -> None:
+    process = cli.start("schema")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()

@@ -16,7 +16,7 @@ import pytest
 import ray
 
 import ray_ext
-from ray_ext.client.boot import processes_of
+from ray_ext.client.leftovers import processes_of
 from ray_ext.client.runtime import Runtime
 from ray_ext.control.commands import Command
 from ray_ext.home import Home

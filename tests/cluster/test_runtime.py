@@ -12,7 +12,7 @@ import pytest
 import ray
 
 import ray_ext
-from ray_ext.client.boot import end_leftovers, processes_of
+from ray_ext.client.leftovers import end_leftovers, processes_of
 from ray_ext.client.runtime import Runtime, connect
 from ray_ext.home import Home
 from ray_ext.packages import pack_folder

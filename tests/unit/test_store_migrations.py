@@ -174,7 +174,7 @@ def test_the_old_file_is_kept_beside_the_new_one_private_and_whole(path: Path, r
     assert version_of(backup) == 1
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert {each.name for each in path.parent.iterdir()} <= {
-        "store.db", "store.db-wal", "store.db-shm", "store.db.v1",
+        "store.db", "store.db-wal", "store.db-shm", "store.db.v1", "store.db.v2",
     }  # fmt: skip
     backup.replace(path.with_name("other.db"))
     other = Store(f"sqlite:///{path.with_name('other.db')}")

@@ -1,0 +1,248 @@
+"""``up``, ``down`` and ``status``: what runs is found, shown and ended, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray_ext.client.leftovers import keepers_of, processes_of
+from ray_ext.home import Home
+from ray_ext.runtime_record import RuntimeRecord, read_record
+from tests.cli.command_line import Cli
+from tests.cli.ray_cluster import OtherCluster, other_cluster
+
+
+@pytest.fixture
+def own() -> Iterator[Cli]:
+    """A command line with a state home of its own, where nothing is left at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="rx-"))
+    own = Cli(folder / "home")
+    yield own
+    own.run("down")
+    assert_nothing_is_left(own.home)
+    shutil.rmtree(folder)
+
+
+def assert_nothing_is_left(home: Home) -> None:
+    assert processes_of(home) == []
+    assert keepers_of(home) == []
+    assert not home.ray_temp.exists()
+    left = {each.name for each in home.run.iterdir()} if home.run.exists() else set()
+    assert left <= {"lock", "ray-token", "control-token"}
+
+
+def begin(own: Cli, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        own.command(*arguments),
+        env=own.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def await_that(condition: Callable[[], Any], what: str) -> Any:
+    give_up = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < give_up, what
+        time.sleep(0.02)
+    return found
+
+
+def record(own: Cli) -> RuntimeRecord:
+    found = read_record(own.home)
+    assert found is not None
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def actors(status: Any) -> dict[str, Any]:
+    return {each["name"].partition(" ")[0]: each for each in status["actors"]}
+
+
+def test_two_ups_at_once_start_one_runtime_which_status_shows_and_down_ends(own: Cli) -> None:
+    both = [begin(own, "up", "--spares", "0", "--listen", "127.0.0.1:0") for _ in range(2)]
+    said = [each.communicate(timeout=150) for each in both]
+    assert [each.returncode for each in both] == [0, 0], said
+    assert sorted(err.count("The runtime is already up.") for _, err in said) == [0, 1]
+    assert sorted(err.count("The runtime is up.") for _, err in said) == [0, 1]
+    assert len(keepers_of(own.home)) == 1
+
+    places = dict(line.split(None, 1) if "  " not in line else line.split("  ", 1) for line in said[0][0].splitlines())
+    places = {name: where.strip() for name, where in places.items()}
+    assert places["state home"] == str(own.home.root)
+    assert places["logs"] == str(own.home.logs)
+    assert places["socket"] == str(own.home.run / "control.sock")
+    assert places["listens at"].startswith("http://127.0.0.1:")
+    assert places["dashboard"].startswith("http://127.0.0.1:")
+    assert places["namespace"] == own.home.namespace
+    assert places["keeper"].startswith(f"pid {record(own).pid}")
+    assert {"registry", "control", "ray"} <= places.keys()
+    assert said[0][0] == said[1][0]
+
+    # Ray's control store is in a folder of this boot, in RocksDB's files.
+    (storage,) = own.home.ray_temp.glob("gcs-*")
+    assert list(storage.rglob("MANIFEST-*"))
+    assert (storage.stat().st_mode & 0o777, own.home.ray_temp.stat().st_mode & 0o777) == (0o700, 0o700)
+    # What Ray's dashboard writes to the temporary folder is where `down` removes it.
+    dashboards = [pid for pid in processes_of(own.home) if "dashboard" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert dashboards
+    for pid in dashboards:
+        environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        assert f"TMPDIR={own.home.ray_temp}" in environment
+        assert f"RAY_gcs_storage_path={storage}" in environment
+
+    status = own.data("status", "status", "--check")
+    assert status["differences"] == []
+    assert {each["state"] for each in status["actors"]} == {"answers"}
+    again = own.run("up", "--json")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert actors(json.loads(again.stdout)["data"]) == actors(status)
+
+    # A part that does not answer is told, and the rest with it.
+    for part, told in (("registry", "registry is away"), ("control", "control is away")):
+        pid = actors(status)[part]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            partial = own.data("status", "status")
+            assert actors(partial)[part]["state"] == "away"
+            assert [each for each in partial["differences"] if told in each]
+            assert partial["runtime"] is None
+            assert partial["address"] == status["address"]
+            checked = own.run("status", "--check")
+            assert checked.returncode == 1
+            assert told in checked.stdout
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    ended = own.run("down")
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr.splitlines()[-1] == "The runtime is down."
+    assert_nothing_is_left(own.home)
+    for pid in {each["pid"] for each in status["actors"]}:
+        await_that(lambda pid=pid: not is_alive(pid), f"{pid} is gone")
+    assert own.data("down", "down") == {"was_up": False, "home": str(own.home.root)}
+    assert "ray-ext up" in own.refused(5, "status")
+    assert own.run("status", "--check").returncode == 5
+
+
+def test_down_ends_what_a_killed_keeper_and_a_moved_home_leave(own: Cli) -> None:
+    own.ok("up", "--spares", "0")
+    status = own.data("status", "status")
+    # Ray's own processes would notice, and end: those that cannot are left.
+    stopped = [pid for pid in processes_of(own.home) if b"raylet" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    pids = [*processes_of(own.home), *(each["pid"] for each in status["actors"])]
+    for pid in (*stopped, actors(status)["registry"]["pid"]):
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(actors(status)["control"]["pid"], signal.SIGKILL)
+    os.kill(record(own).pid, signal.SIGKILL)
+    await_that(lambda: read_record(own.home) is None, "the keeper is gone")
+    assert "ray-ext up" in own.refused(5, "status")
+    before = own.home
+    before.root.rename(before.root.with_name("moved"))
+    own.home = Home(before.root.with_name("moved"))
+    own.environment["RAY_EXT_HOME"] = str(own.home.root)
+    assert "The runtime is down." in own.note("down")
+    for pid in pids:
+        await_that(lambda pid=pid: not is_alive(pid), f"{pid} is gone")
+    assert_nothing_is_left(before)
+    assert not before.root.exists()
+    assert "No runtime is up." in own.note("down")
+
+
+def test_an_interrupted_up_ends_what_it_started_and_down_ends_one_that_is_starting(own: Cli) -> None:
+    up = begin(own, "up", "--spares", "0")
+    await_that(lambda: processes_of(own.home), "Ray is starting")
+    up.send_signal(signal.SIGINT)
+    _, err = up.communicate(timeout=60)
+    assert up.returncode == 130, err
+    assert "what was started has been ended" in err
+    assert_nothing_is_left(own.home)
+
+    up = begin(own, "up", "--spares", "0")
+    await_that(lambda: processes_of(own.home), "Ray is starting")
+    assert "The runtime is down." in own.note("down")
+    _, err = up.communicate(timeout=60)
+    assert (up.returncode, "did not start" in err) == (5, True), err
+    assert_nothing_is_left(own.home)
+
+
+def test_a_start_that_cannot_work_says_why_and_leaves_nothing(own: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = own.refused(3, "up", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert "in use" in said
+    assert "TLS" in own.refused(3, "up", "--listen", "0.0.0.0:0")
+    assert "none.pem" in own.refused(
+        3, "up", "--listen", "127.0.0.1:0", "--tls-cert", "none.pem", "--tls-key", "none.pem"
+    )
+    assert "--listen" in own.refused(2, "up", "--tls-cert", "none.pem")
+    assert "127.0.0.1:1" in own.refused(5, "up", "--address", "127.0.0.1:1")
+    assert not own.home.root.exists()
+
+    own.home.root.write_text("in the way")
+    assert "state home cannot be made" in own.refused(1, "up")
+    assert own.home.root.read_text() == "in the way"
+    own.home.root.unlink()
+
+
+def test_a_keeper_that_fails_says_why_with_the_tail_of_its_log(own: Cli) -> None:
+    # Somebody else has Ray's folder.
+    own.home.ray_temp.mkdir(mode=0o755)
+    own.home.ray_temp.chmod(0o755)
+    try:
+        assert "not a private folder" in own.refused(1, "up")
+    finally:
+        own.home.ray_temp.rmdir()
+    own.environment["RAY_TMPDIR"] = "/dev/null/none"
+    own.environment["TMPDIR"] = "/tmp"
+
+
+@pytest.fixture
+def cluster() -> Iterator[OtherCluster]:
+    with other_cluster() as cluster:
+        yield cluster
+
+
+def test_a_cluster_that_was_joined_goes_on_without_us(own: Cli, cluster: OtherCluster) -> None:
+    bystander, before = cluster.bystander()
+    theirs = dict(own.environment)
+    for is_killed in (False, True):
+        own.environment |= cluster.environment
+        assert "the cluster's own" in own.ok("up", "--address", cluster.address, "--spares", "1")
+        status = own.data("status", "status")
+        assert not own.home.ray_temp.exists()
+        assert stat_mode(own.home.run / "cluster-token") == 0o600
+        names = cluster.bystander()[1]
+        assert {f"{own.home.namespace}:{each}" for each in ("registry", "control")} <= set(names)
+        # The one who ends it needs nothing of the environment in which it was started.
+        own.environment = dict(theirs)
+        if is_killed:
+            os.kill(record(own).pid, signal.SIGKILL)
+            await_that(lambda: read_record(own.home) is None, "the keeper is gone")
+        assert "The runtime is down." in own.note("down")
+        for pid in {each["pid"] for each in status["actors"]}:
+            await_that(lambda pid=pid: not is_alive(pid), f"{pid} is gone")
+        assert cluster.bystander() == (bystander, before)
+        assert_nothing_is_left(own.home)
+
+
+def stat_mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
