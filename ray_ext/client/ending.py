@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from ray_ext.client.leftovers import end_last_runtime, end_leftovers, keepers_of, processes_of
+from ray_ext.client.leftovers import end_last_runtime, end_leftovers, is_running, keepers_of, processes_of
 from ray_ext.errors import RuntimeConflict
 from ray_ext.home import Home
 from ray_ext.runtime_record import RuntimeLock, RuntimeRecord, read_last, read_record
@@ -70,7 +70,18 @@ def _end_keeper(home: Home, on_phase: Callable[[str], None]) -> bool:
                 details={"home": str(home.root)},
             )
         time.sleep(0.05)
+    _await_end(told)
     return bool(told)
+
+
+def _await_end(pids: set[int]) -> None:
+    """A keeper frees the lock just before it ends."""
+    give_up = time.monotonic() + _SOON_S
+    while left := {pid for pid in pids if is_running(pid)}:
+        if time.monotonic() > give_up:
+            for pid in left:
+                _signal(pid, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def _keepers(home: Home, record: RuntimeRecord | None) -> set[int]:

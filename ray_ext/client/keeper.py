@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from ray_ext.actors.system_log import record_system_log
 from ray_ext.client.boot import Connection, start
 from ray_ext.client.runtime import Runtime
 from ray_ext.client.start_options import StartOptions
@@ -22,6 +23,8 @@ from ray_ext.errors import RayExtError
 from ray_ext.home import Home
 
 __all__ = ["main"]
+
+_log = logging.getLogger("ray_ext.client.keeper")  # this module runs as __main__
 
 #: How often the registry is asked whether it is well, in seconds; one that was restarted then begins to supervise.
 _PING_S = 5.0
@@ -37,6 +40,7 @@ def main() -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     home, options, report = Home(Path(sys.argv[1])), StartOptions.from_text(sys.argv[2]), int(sys.argv[3])
+    record_system_log(home, "keeper")
     # Nothing that is started here may keep it open.
     os.set_inheritable(report, False)
     for number in _SIGNALS:
@@ -47,7 +51,7 @@ def main() -> int:
     try:
         connection = _start(home, options, report)
     except RayExtError as error:
-        print(error, file=sys.stderr, flush=True)
+        _log.error("the runtime could not be started: %s", error)
         parts = (error.code, error.what, error.where, error.fix, error.details)
         _tell(report, {"error": dict(zip(("code", "what", "where", "fix", "details"), parts, strict=True))})
         return 1
@@ -56,15 +60,15 @@ def main() -> int:
         # Ray's start has replaced the handlers.
         signal.signal(number, lambda *_: stop.set())
     os.close(report)
-    logging.info("the runtime is up")
+    _log.info("the runtime is up")
     _keep(connection, stop)
-    logging.info("the runtime is down")
+    _log.info("the runtime is down")
     return 0
 
 
 def _start(home: Home, options: StartOptions, report: int) -> Connection:
     def tell_phase(phase: str) -> None:
-        logging.info("waiting for %s", phase)
+        _log.info("waiting for %s", phase)
         _tell(report, {"phase": phase})
 
     return start(
@@ -99,7 +103,7 @@ def _keep(connection: Connection, stop: threading.Event) -> None:
         try:
             runtime.close()
         except Exception:
-            logging.exception("the extensions could not be unloaded in order")
+            _log.exception("the extensions could not be unloaded in order")
             connection.close()
             raise
 

@@ -27,6 +27,7 @@ __all__ = [
     "end_last_runtime",
     "end_leftovers",
     "forget_runtime",
+    "is_running",
     "keepers_of",
     "processes_of",
 ]
@@ -57,6 +58,14 @@ def keepers_of(home: Home) -> list[int]:
     """The processes that start or keep a runtime of this home."""
     root = str(home.root).encode()
     return [pid for pid, command in _each_process("cmdline") if command[1:4] == [b"-m", KEEPER.encode(), root]]
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and waits for its parent is none."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 def end_last_runtime(home: Home) -> None:

@@ -6,7 +6,7 @@ import socket
 
 import msgspec
 
-from ray_ext.control.listening import Listen, bind_tcp, tls_context
+from ray_ext.control.listening import Listen, check_listen
 from ray_ext.errors import RuntimeUnreachable
 
 __all__ = ["StartOptions"]
@@ -35,8 +35,7 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raise ListenInvalid where the control API could not listen, RuntimeUnreachable where no cluster answers."""
         if self.listen is not None:
-            tls_context(self.listen)
-            bind_tcp(self.listen).close()
+            check_listen(self.listen)
         if self.address and self.address != "auto":
             _check_cluster(self.address)
 

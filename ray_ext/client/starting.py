@@ -35,6 +35,7 @@ class StartingRuntime:
         try:
             home.ensure()
             (home.logs / "system").mkdir(mode=0o700, exist_ok=True)
+            keeper_log(home).touch(mode=0o600)
             output = keeper_log(home).open("wb")
         except OSError as error:
             raise StoreFailed(

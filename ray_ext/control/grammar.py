@@ -7,8 +7,10 @@ from typing import Annotated
 from msgspec import Meta
 
 __all__ = [
+    "NEWS_ID",
     "ErrorCode",
     "ExtensionId",
+    "LastEventHeader",
     "Limit",
     "MethodName",
     "NewsId",
@@ -62,10 +64,20 @@ OperatorHeader = Annotated[
         extra={"header": "Operator"},
     ),
 ]
+NEWS_ID = "^[0-9]+-[0-9]+$"
+LastEventHeader = Annotated[
+    str,
+    Meta(
+        max_length=200,
+        description="As `after`, which has precedence. What is no id of news counts as none.",
+        extra={"header": "Last-Event-ID"},
+    ),
+]
 NewsId = Annotated[
     str,
     Meta(
-        pattern="^[0-9]{1,20}-[0-9]{1,20}$",
+        pattern=NEWS_ID,
+        min_length=3,
         max_length=41,
         description="The id of the last news that is known already.",
         examples=["3-7"],

@@ -106,7 +106,7 @@ def _operation(endpoint: Endpoint, schemas: Mapping[str, _Json]) -> _Json:
 def _parameter(parameter: Parameter, schemas: Mapping[str, _Json]) -> _Json:
     schema = dict(schemas[_key(parameter.type)])
     description = schema.pop("description", "")
-    if parameter.default is not None:
+    if parameter.default not in (None, ""):
         schema["default"] = parameter.default
     return {
         "name": parameter.wire_name,

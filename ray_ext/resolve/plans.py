@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
+import msgspec
 from packaging.utils import canonicalize_version
 
 from ray_ext.errors import (
@@ -74,8 +74,7 @@ class Plan:
     @property
     def hash(self) -> str:
         """SHA-256, in hexadecimal, of the whole plan: equal for equal plans only."""
-        parts = {"verb": self.request.verb, **asdict(self)}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
 
 def make_plan(universe: Universe, request: Request) -> Plan:

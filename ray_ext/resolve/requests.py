@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 __all__ = ["Install", "Load", "Remove", "Request", "Unload", "Upgrade"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Install:
+class Install(Struct, frozen=True, kw_only=True, tag_field="verb", tag="install"):
     """Install this version, with what it needs; it is among the known releases. ``load``: and load them all."""
 
     verb: ClassVar[str] = "install"
@@ -18,16 +18,14 @@ class Install:
     load: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Load:
+class Load(Struct, frozen=True, kw_only=True, tag_field="verb", tag="load"):
     """Load what is installed, after all that it needs."""
 
     verb: ClassVar[str] = "load"
     id: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unload:
+class Unload(Struct, frozen=True, kw_only=True, tag_field="verb", tag="unload"):
     """Unload it; ``is_cascading``: and those that need it, before it."""
 
     verb: ClassVar[str] = "unload"
@@ -35,8 +33,7 @@ class Unload:
     is_cascading: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Remove:
+class Remove(Struct, frozen=True, kw_only=True, tag_field="verb", tag="remove"):
     """Remove the installation. ``is_cascading``: and those that need it; ``is_purging``: and the data of all these."""
 
     verb: ClassVar[str] = "remove"
@@ -45,8 +42,7 @@ class Remove:
     is_purging: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Upgrade:
+class Upgrade(Struct, frozen=True, kw_only=True, tag_field="verb", tag="upgrade"):
     """Change the installed version to this one, up or down; None: to the best that fits."""
 
     verb: ClassVar[str] = "upgrade"

@@ -110,7 +110,9 @@ def test_every_wrong_right_in_the_state_home_is_named_and_mended(sick: Cli) -> N
         place = os.open(home.run, os.O_PATH)
         control.bind(f"/proc/self/fd/{place}/control.sock")
         os.close(place)
+        home.ray_temp.mkdir()
         wrong = {
+            home.ray_temp: 0o755,
             home.root: 0o755,
             home.run: 0o711,
             home.packages: 0o750,
@@ -327,7 +329,7 @@ def test_a_check_that_does_not_exist_is_wrong_usage(sick: Cli) -> None:
 
 
 def test_of_a_runtime_that_is_up_every_system_actor_answers(cli: Cli) -> None:
-    for check in ("system-actors", "ports", "store", "home-rights"):
+    for check in ("home-rights", "ports", "store", "system-actors"):
         found = examined(cli, check)
         assert found["status"] == "ok", found
     actors = examined(cli, "system-actors")["evidence"]

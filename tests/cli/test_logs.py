@@ -201,7 +201,7 @@ def test_following_prints_what_was_and_what_comes_across_rotations_until_ctrl_c(
 
 
 def test_following_everything_finds_logs_that_are_new(cli: Cli) -> None:
-    with following(cli, "-n", "0") as process:
+    with following(cli) as process:
         write(cli, "alpha", "hello")
         assert out(process).readline().endswith("alpha#1 mine: hello\n")
         actor(cli, "registry", "here")

@@ -64,9 +64,9 @@ def test_discover_finds_installed_distributions(cli: Cli, tmp_path: Path) -> Non
 def test_discover_imports_no_ray(cli: Cli) -> None:
     program = (
         "import sys; sys.argv = ['ray-ext', 'discover']\n"
-        "from ray_ext.cli.main import main\n"
-        "try: main()\n"
-        "finally: print(sorted({'ray', 'click'} & sys.modules.keys()))\n"
+        "from ray_ext.cli.main import run\n"
+        "run()\n"
+        "print(sorted({'ray', 'click'} & sys.modules.keys()))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], env=cli.environment, capture_output=True, text=True, check=True, timeout=60
@@ -87,9 +87,9 @@ def test_no_module_of_the_command_line_imports_anything_heavy() -> None:
 def test_a_verb_is_found_without_importing_the_others() -> None:
     program = (
         "import sys; sys.argv = ['ray-ext', 'call', '-h']\n"
-        "from ray_ext.cli.main import main\n"
-        "try: main()\n"
-        "finally: print([each for each in sys.modules if each.startswith('ray_ext.cli.verbs.')])\n"
+        "from ray_ext.cli.main import run\n"
+        "run()\n"
+        "print([each for each in sys.modules if each.startswith('ray_ext.cli.verbs.')])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "['ray_ext.cli.verbs.call']"

@@ -1,4 +1,4 @@
-"""``python -m tests.control.another_user ROOT...``: what a user who owns nothing can do below these folders.
+"""``python -m tests.control.another_user``: what a user who owns nothing can do with files, folders and sockets.
 
 Reads the paths to try, one a line, from standard input, and writes those that could be opened, listed, written to or
 connected to, one a line. Exits with 3 where the user cannot be changed.
@@ -36,7 +36,9 @@ def _can(path: str, mode: int) -> bool:
         if stat.S_ISSOCK(mode):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
                 client.settimeout(5.0)
-                client.connect(path)
+                # From its folder: its whole path may be too long for an address.
+                os.chdir(os.path.dirname(path))
+                client.connect(os.path.basename(path))
         elif stat.S_ISDIR(mode):
             os.listdir(path)
         else:

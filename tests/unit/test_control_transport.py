@@ -76,7 +76,10 @@ class Server:
 def _request(connection: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
+        received = connection.recv(65536)
+        if not received:
+            return data
+        data += received
     head, _, body = data.partition(b"\r\n\r\n")
     length = next(
         (int(each.split(b":")[1]) for each in head.split(b"\r\n") if each.lower().startswith(b"content-length:")), 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,12 @@ def home_rights(patient: Patient) -> Finding:
     if not os.path.lexists(root):
         return skip(f"{root} is not there yet; ray-ext up makes it")
     owner = _owner(root)
+    if not root.is_dir():
+        return fail(f"{root} is no folder", "export RAY_EXT_HOME=FOLDER")
+    if os.stat(root).st_uid != owner:
+        # Nothing in it can be looked at.
+        whose = f"{root} belongs to {os.stat(root).st_uid}, and you are {owner}"
+        return fail(whose, f"{command_line('sudo', 'chown', '-R', owner, root)}  # or: export RAY_EXT_HOME=FOLDER")
     wrong: list[str] = []
     fixes: dict[str, list[str]] = {}
     count = 0
@@ -62,7 +69,7 @@ def home_rights(patient: Patient) -> Finding:
 def _owner(root: Path) -> int:
     """Whose the state home should be: root may look at another's."""
     user = os.geteuid()
-    return os.lstat(root).st_uid if user == 0 else user
+    return os.stat(root).st_uid if user == 0 else user
 
 
 def _private(home: Home) -> Iterator[tuple[Path, int]]:
@@ -87,6 +94,9 @@ def _private(home: Home) -> Iterator[tuple[Path, int]]:
         yield from ((Path(parent, name), 0o700) for name in sorted(names))
         yield from ((Path(parent, name), 0o600) for name in sorted(logs))
     yield from ((path, 0o700) for path in sorted(_entries(home.data)))
+    if os.path.lexists(home.ray_temp):
+        # Ray's logs and sockets.
+        yield home.ray_temp, 0o700
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -109,16 +119,16 @@ def home_file_system(patient: Patient) -> Finding:
 
 def _mount_of(path: Path) -> tuple[str, str]:
     """Where the file system that holds the path is mounted, and its kind."""
-    real = os.path.realpath(path)
-    found = ("/", "unknown")
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
+    real = os.fsencode(os.path.realpath(path))
+    found, kind = b"/", b"unknown"
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        before, _, after = line.partition(b" - ")
         # Spaces and the like are written in octal: proc(5).
-        place = before.split()[4].encode().decode("unicode_escape")
+        place = re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), before.split()[4])
         # The last of several at one place hides the others.
-        if len(place) >= len(found[0]) and (real == place or real.startswith(place.rstrip("/") + "/")):
-            found = (place, after.split()[0])
-    return found
+        if len(place) >= len(found) and (real == place or real.startswith(place.rstrip(b"/") + b"/")):
+            found, kind = place, after.split()[0]
+    return os.fsdecode(found), kind.decode()
 
 
 @check("path-lengths", "Length of paths")

@@ -89,11 +89,12 @@ def disk_shared_memory(_: Patient) -> Finding:
         return warn(
             "there is no /dev/shm: Ray keeps objects on disk", "mount -t tmpfs -o size=2g,mode=1777 tmpfs /dev/shm"
         )
-    return _disk(folder, more="mount -o remount,size=2g /dev/shm  # in a container: --shm-size=2g")
+    # As little as containers have by default is enough to run.
+    return _disk(folder, least_bytes=0, more="mount -o remount,size=2g /dev/shm  # in a container: --shm-size=2g")
 
 
-def _disk(folder: Path, more: str = "") -> Finding:
-    """Room, inodes, and whether what is written there reaches the disk."""
+def _disk(folder: Path, more: str = "", least_bytes: int = _DISK_FAIL_BYTES) -> Finding:
+    """Room, inodes, and whether what is written there reaches the disk. ``more`` is how there can be more room."""
     place = folder
     while not place.exists():
         place = place.parent
@@ -110,7 +111,7 @@ def _disk(folder: Path, more: str = "") -> Finding:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             return fail(f"{seen}; writing fails: {problem.strerror}", fix)
         return fail(f"{seen}; writing fails: {problem.strerror}", _make_writable(place, problem))
-    if free_bytes < _DISK_FAIL_BYTES or (has_inodes and facts.f_favail < _INODES_FAIL):
+    if free_bytes < least_bytes or (has_inodes and facts.f_favail < _INODES_FAIL):
         return fail(seen, fix)
     if free_bytes < _DISK_WARN_BYTES or (has_inodes and facts.f_favail < _INODES_WARN):
         return warn(seen, fix)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ray_ext.cli.checking import Finding, Patient, check, fail, ok, skip, warn
 from ray_ext.errors import RayExtError, RuntimeUnreachable
 
@@ -44,16 +46,16 @@ def system_actors(patient: Patient) -> Finding:
 @check("leftovers", "Leftovers of a crash")
 def leftovers(patient: Patient) -> Finding:
     """Processes, files and records of a runtime that did not end in order."""
-    if patient.record is not None:
-        return skip("a runtime is up")
     from ray_ext.client.leftovers import keepers_of, processes_of
+    from ray_ext.runtime_record import RuntimeLock
 
     home = patient.home
-    if keepers_of(home):
-        return skip("a runtime is just starting")
+    if RuntimeLock(home).is_held_elsewhere() or keepers_of(home):
+        return skip("a runtime is up, or just starting")
     found = []
     if processes := processes_of(home):
-        found.append(f"{len(processes)} processes of Ray ({', '.join(map(str, processes[:_SHOWN]))}, …)")
+        more = ", …" if len(processes) > _SHOWN else ""
+        found.append(f"{len(processes)} processes of Ray ({', '.join(map(str, processes[:_SHOWN]))}{more})")
     if home.ray_temp.exists():
         found.append(f"the folder {home.ray_temp}")
     if (home.run / "last.json").exists():

@@ -59,7 +59,7 @@ def command(check: tuple[str, ...]) -> None:
 
 def _print(results: Sequence[Result]) -> None:
     print_table(("check", "status", "evidence"), [(each.id, each.status, each.evidence) for each in results])
-    mending = [each for each in results if each.fix]
+    mending = [each for each in results if each.fix and each.status in ("fail", "warn")]
     if not mending:
         return
     # Not in the table: a command that is broken into a column's lines cannot be copied.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Literal
 
-from msgspec import Meta, Struct, structs
+from msgspec import Struct, structs
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -15,7 +16,7 @@ from ray_ext import errors
 from ray_ext.control import sse
 from ray_ext.control.book import Entry, other_operation
 from ray_ext.control.endpoint import Answer, Desk, Endpoint, answer
-from ray_ext.control.grammar import Limit, NewsId, OperationId
+from ray_ext.control.grammar import NEWS_ID, LastEventHeader, Limit, NewsId, OperationId
 from ray_ext.control.requests import CommandRequest
 from ray_ext.control.routes.plans import wheel_of
 from ray_ext.control.views import News, OperationView
@@ -29,6 +30,15 @@ _TAG = "operations"
 _KEEP_ALIVE_S = 10.0
 #: How long a cancellation waits for the operation to reach the registry, and how often it looks, in seconds.
 _ARRIVAL_S, _PAUSE_S = 5.0, 0.05
+
+
+class SentEvent(Struct, frozen=True, kw_only=True):
+    """One server-sent event. ``data`` is JSON: of ``progress`` the news, whose id the event has, of ``end`` the
+    operation."""
+
+    event: Literal["progress", "end"]
+    data: str
+    id: str = ""
 
 
 class PutOperation(Struct):
@@ -55,10 +65,7 @@ class WatchOperation(Struct):
 
     operation: OperationId
     after: NewsId | None = None
-    last_event_id: (
-        Annotated[NewsId, Meta(description="As ``after``, which has precedence.", extra={"header": "Last-Event-ID"})]
-        | None
-    ) = None
+    last_event_id: LastEventHeader = ""
 
 
 async def put_operation(desk: Desk, _request: Request, asked: PutOperation) -> Response:
@@ -113,7 +120,8 @@ async def cancel_operation(desk: Desk, _request: Request, asked: OneOperation) -
 async def watch_operation(desk: Desk, _request: Request, asked: WatchOperation) -> Response:
     """What it tells, until its end."""
     await _view(desk, asked.operation)
-    after = asked.after or asked.last_event_id or ""
+    known = asked.last_event_id if re.fullmatch(NEWS_ID, asked.last_event_id) else ""
+    after = asked.after or known
     return StreamingResponse(
         _events(desk, asked.operation, after),
         media_type="text/event-stream",
@@ -223,7 +231,7 @@ ENDPOINTS = (
         "A stream that ends without `end` was broken off: ask again with the id of the last event.",
         asked=WatchOperation,
         handler=watch_operation,
-        answers=(Answer(status=200, description="The events.", media_type="text/event-stream"),),
+        answers=(Answer(status=200, description="The events.", type=SentEvent, media_type="text/event-stream"),),
         errors=(errors.OperationNotFound,),
         is_stream=True,
     ),
