@@ -425,7 +425,7 @@ class PlanStale(RayExtError):
 class OperationConflict(RayExtError):
     """Another operation is at work; ``details``: ``running``. Nothing was done.
 
-    To do: Wait for the other one to end, and send this one again. ``ray-ext operations`` shows what is at work.
+    To do: Wait for the other one to end, and send this one again. ``ray-ext operations list`` shows what is at work.
     """
 
     code = "operation-conflict"
@@ -456,7 +456,7 @@ class OperationCancelled(RayExtError):
 class OperationNotFound(RayExtError):
     """No operation has this id, or it was refused before it began and is forgotten; send it again to know.
 
-    To do: Compare the id with ``ray-ext operations``. Sending the operation again with the same id is harmless.
+    To do: Compare the id with ``ray-ext operations list``. Sending the operation again with the same id is harmless.
     """
 
     code = "operation-not-found"

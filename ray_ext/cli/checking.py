@@ -38,6 +38,8 @@ Status = Literal["ok", "warn", "fail", "skip"]
 _GROUPS = ("python", "machine", "confinement", "home", "store", "runtime")
 #: What a check gets unless it says otherwise, in seconds.
 _LIMIT_S = 5.0
+#: What reads files hangs where a file system does.
+_LATE_FIX = "ps -eo pid,stat,wchan:32,args | grep ' D'  # what hangs, perhaps in a file system that does not answer"
 
 
 class Patient:
@@ -76,19 +78,23 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One check. Its ``id`` is stable; what it raises becomes its finding."""
+    """One check. Its ``id`` is stable; what it raises becomes its finding, and so does that it does not end within
+    ``limit_s``; ``late_fix`` is what to do then."""
 
     id: str
     title: str
     examine: Callable[[Patient], Finding]
     limit_s: float
+    late_fix: str
 
 
-def check(id: str, title: str, *, limit_s: float = _LIMIT_S) -> Callable[[Callable[[Patient], Finding]], Check]:  # noqa: A002 - as in the JSON
-    """Make the function a check."""
+def check(
+    name: str, title: str, *, limit_s: float = _LIMIT_S, late_fix: str = _LATE_FIX
+) -> Callable[[Callable[[Patient], Finding]], Check]:
+    """Make the function the check with the id ``name``."""
 
     def decorate(function: Callable[[Patient], Finding]) -> Check:
-        return Check(id=id, title=title, examine=function, limit_s=limit_s)
+        return Check(id=name, title=title, examine=function, limit_s=limit_s, late_fix=late_fix)
 
     return decorate
 
@@ -151,7 +157,4 @@ def _examine(each: Check, patient: Patient) -> Finding:
     thread.join(each.limit_s)
     if found:
         return found[0]
-    return fail(
-        f"no answer within {time.monotonic() - began:.0f} s",
-        "see what hangs (a file system that does not answer?): ps -eo pid,stat,wchan:32,args | grep ' D'",
-    )
+    return fail(f"no answer within {time.monotonic() - began:.0f} s", each.late_fix)

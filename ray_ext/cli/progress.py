@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from ray_ext.cli.exits import Interrupted
 from ray_ext.cli.output import is_terminal, note, printable
 from ray_ext.cli.verb import settings
-from ray_ext.errors import OperationNotFound, RayExtError, RuntimeUnreachable, error_from_parts
+from ray_ext.errors import OperationNotFound, RuntimeUnreachable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ray_ext.control.remote import RemoteRuntime
     from ray_ext.control.views import OperationView
 
-__all__ = ["Watch", "display", "ended", "how_to_see", "undone_text"]
+__all__ = ["Watch", "display", "how_to_see", "undone_text"]
 
 
 class Display(Protocol):
@@ -156,7 +156,9 @@ def _interruption(view: OperationView) -> Exception:
     if view.state == "done":
         return Interrupted("Not cancelled: the operation was done before.", details={"operation": view.id})
     if view.error is not None and view.error.code != "operation-cancelled":
-        return ended(view)
+        from ray_ext.control.following import failure_of
+
+        return failure_of(view)
     details = {} if view.error is None else view.error.details
     return Interrupted(
         f"Cancelled: {undone_text(view)}.",
@@ -169,18 +171,6 @@ def undone_text(view: OperationView) -> str:
     """What was undone of an operation that was cancelled, in words."""
     undone = None if view.error is None else view.error.details.get("undone")
     return str(undone) if undone else "nothing had been changed"
-
-
-def ended(view: OperationView) -> RayExtError:
-    """The error of an operation that has come to nothing."""
-    if view.error is not None:
-        error = view.error
-        return error_from_parts(error.code, error.what, error.where, error.fix, error.details)
-    return RayExtError(
-        f"{view.verb} {view.extension}: the registry ended meanwhile, and the operation was undone",
-        fix="send it again",
-        details={"operation": view.id},
-    )
 
 
 def how_to_see(operation: str) -> str:

@@ -59,15 +59,21 @@ def runtime_status() -> StatusView:
     from ray_ext.runtime_record import read_record
 
     address = configured_address()
-    try:
-        return _asked(address)
-    except RuntimeUnreachable:
-        home = Home.default()
-        # Of a runtime that is reached by TCP nothing else is known here.
-        record = read_record(home) if isinstance(address, HomeAddress) else None
-        if record is None:
-            raise
-        return _partial(home, record)
+    give_up = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return _asked(address)
+        except RuntimeUnreachable:
+            if address.absence("") is not None:
+                raise
+            if time.monotonic() > give_up:
+                home = Home.default()
+                # Of a runtime that is reached by TCP nothing else is known here.
+                record = read_record(home) if isinstance(address, HomeAddress) else None
+                if record is None:
+                    raise
+                return _partial(home, record)
+        time.sleep(0.1)
 
 
 def _status_at(home: Home, record: RuntimeRecord) -> StatusView:
@@ -84,9 +90,7 @@ def _asked(address: Address) -> StatusView:
     from ray_ext.control.remote import RemoteRuntime
     from ray_ext.control.transport import Transport
 
-    transport = Transport(address, patience_s=_PATIENCE_S)
-    transport.open()
-    with RemoteRuntime(transport) as runtime:
+    with RemoteRuntime(Transport(address, patience_s=0.0)) as runtime:
         return runtime.status()
 
 

@@ -19,7 +19,8 @@ from ray_ext.actors.system_log import record_system_log
 from ray_ext.client.boot import Connection, start
 from ray_ext.client.runtime import Runtime
 from ray_ext.client.start_options import StartOptions
-from ray_ext.errors import RayExtError
+from ray_ext.client.starting import keeper_log
+from ray_ext.errors import RayExtError, RuntimeUnreachable
 from ray_ext.home import Home
 
 __all__ = ["main"]
@@ -52,8 +53,11 @@ def main() -> int:
         connection = _start(home, options, report)
     except RayExtError as error:
         _log.error("the runtime could not be started: %s", error)
-        parts = (error.code, error.what, error.where, error.fix, error.details)
-        _tell(report, {"error": dict(zip(("code", "what", "where", "fix", "details"), parts, strict=True))})
+        _tell_error(report, error)
+        return 1
+    except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits for the start is told
+        _log.exception("the runtime could not be started")
+        _tell_error(report, _unexpected(home, error))
         return 1
     stop = threading.Event()
     for number in _SIGNALS:
@@ -85,6 +89,20 @@ def _tell(report: int, said: dict[str, object]) -> None:
     # Nobody may be there to hear it any more.
     with suppress(BrokenPipeError):
         os.write(report, json.dumps(said).encode() + b"\n")
+
+
+def _tell_error(report: int, error: RayExtError) -> None:
+    parts = {"code": error.code, "what": error.what, "where": error.where, "fix": error.fix, "details": error.details}
+    _tell(report, {"error": parts})
+
+
+def _unexpected(home: Home, error: Exception) -> RayExtError:
+    return RuntimeUnreachable(
+        f"the runtime did not start: {type(error).__name__}: {error}",
+        where=str(keeper_log(home)),
+        fix="see the log; what a runtime needs on this machine is checked by: ray-ext doctor",
+        details={"home": str(home.root)},
+    )
 
 
 def _end_start(number: int, _frame: FrameType | None) -> None:

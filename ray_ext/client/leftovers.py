@@ -38,6 +38,8 @@ BOOT = "RAY_EXT_BOOT"
 KEEPER = "ray_ext.client.keeper"
 #: The file in the home with the token of a cluster that was joined.
 CLUSTER_TOKEN = "cluster-token"
+#: What stays in the home's folder of what runs: records have their own end, and tokens stay as others know them.
+_KEPT = ("lock", "runtime.json", "last.json", "ray-token", "control-token")
 #: How long the processes of a killed Ray may take to be gone, in seconds.
 _KILL_S = 10.0
 #: How long the actors in a joined cluster may take to be gone, with the start of the process that ends them.
@@ -86,7 +88,9 @@ def end_last_runtime(home: Home) -> None:
 def forget_runtime(home: Home) -> None:
     """Remove from the state home what is true only while a runtime runs. For the holder of the lock."""
     for path in home.run.iterdir():
-        if path.is_socket() or path.name == CLUSTER_TOKEN:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in _KEPT:
             path.unlink(missing_ok=True)
     forget_last(home)
 

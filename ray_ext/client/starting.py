@@ -109,7 +109,7 @@ class StartingRuntime:
         return RuntimeUnreachable(
             what + (f". Its log ends with:\n{tail}" if tail else ""),
             where=str(log),
-            fix="mend what the log says, then: ray-ext up; what a Ray needs here is checked by: ray-ext doctor",
+            fix="see the log; what a runtime needs on this machine is checked by: ray-ext doctor",
             details={"home": str(self._home.root)},
         )
 

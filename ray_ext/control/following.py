@@ -10,7 +10,7 @@ import msgspec
 
 from ray_ext.control.event_reading import read_events
 from ray_ext.control.requests import new_operation
-from ray_ext.control.transport import ConnectionLost, Patience, Transport
+from ray_ext.control.transport import LOOK_S, ConnectionLost, Patience, Transport
 from ray_ext.control.views import News, OperationView
 from ray_ext.errors import OperationNotFound, PackageNotFound, RayExtError, error_from_parts
 
@@ -26,8 +26,6 @@ OnProgress = Callable[[str], None]
 #: Called with the operation's id, before anything is sent.
 OnBegin = Callable[[str], None]
 
-#: The server sends something each 10 s.
-_QUIET_S = 30.0
 #: How often an operation is sent again: each time its registry has died, or the control actor that knew it.
 _TRIES = 8
 
@@ -130,7 +128,7 @@ class _Followed:
 
     def _listen(self, patience: Patience) -> OperationView:
         headers = [("Last-Event-ID", self._last)] if self._last else []
-        with self._transport.stream(self._path, headers=headers, quiet_s=_QUIET_S) as lines:
+        with self._transport.stream(self._path, headers=headers, quiet_s=LOOK_S) as lines:
             for event in read_events(_heard(lines, patience)):
                 if event.kind == "end":
                     return _decoded(event.data, OperationView)

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlencode
 
-from ray_ext.control.transport import ConnectionLost, Patience, Stream, Transport
+from ray_ext.control.transport import LOOK_S, ConnectionLost, Patience, Stream, Transport
+from ray_ext.errors import RuntimeUnreachable
 
 __all__ = ["read_logs"]
 
@@ -30,8 +31,11 @@ def read_logs(
 
 
 def _once(stream: Stream) -> Iterator[bytes]:
-    with stream:
-        yield from stream
+    try:
+        with stream:
+            yield from stream
+    except ConnectionLost as lost:
+        raise RuntimeUnreachable(f"the records are not complete: {lost}", fix="ask again") from lost
 
 
 def _records(
@@ -62,7 +66,7 @@ def _ask(
     target = f"{path}?{urlencode(given)}" if given else path
     while True:
         try:
-            return transport.stream(target, quiet_s=None if is_following else 60.0)
+            return transport.stream(target, quiet_s=None if is_following else LOOK_S)
         except ConnectionLost as lost:
             patience.wait(lost)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from urllib.parse import quote, urlencode
 
 from ray_ext.control.addresses import configured_address
-from ray_ext.control.transport import PATIENCE_S, QUIET_S, Transport
+from ray_ext.control.transport import LOOK_S, PATIENCE_S, QUIET_S, Transport
 from ray_ext.errors import ArgumentNotSerialisable, ExtensionNotFound, RayExtError, RuntimeClosed
 
 if TYPE_CHECKING:
@@ -392,11 +392,12 @@ class RemoteRuntime:
         *,
         body: bytes | None = None,
         headers: Sequence[tuple[str, str]] = (),
-        quiet_s: float = QUIET_S,
+        quiet_s: float | None = None,
     ) -> T:
         import msgspec
 
-        answer = self._transport().request(method, path, body, headers=headers, quiet_s=quiet_s)
+        usual_s = LOOK_S if method == "GET" else QUIET_S
+        answer = self._transport().request(method, path, body, headers=headers, quiet_s=quiet_s or usual_s)
         try:
             return msgspec.json.decode(answer.body, type=kind)
         except msgspec.DecodeError as error:

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from msgspec import Struct
 
@@ -21,6 +22,9 @@ __all__ = ["PACKAGE_LIMIT", "StagedPackage", "Staging"]
 PACKAGE_LIMIT = 256 << 20
 #: How long a package is kept after it was sent last, in seconds.
 KEPT_S = 3600.0
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: How much is written at a time, in bytes: each write is a visit to a thread.
@@ -49,16 +53,10 @@ class Staging:
         then. Raises StoreFailed where the disk does not take it.
         """
         partial = self._folder / f".{secrets.token_hex(8)}.part"
+        await self._on_disk(self._open, partial)
         try:
-            await asyncio.to_thread(self._open, partial)
             size = await self._write(partial, sha256, chunks)
-            is_new = await asyncio.to_thread(self._publish, partial, sha256)
-        except OSError as error:
-            raise StoreFailed(
-                f"the package could not be kept: {error.strerror or error}",
-                where=str(self._folder),
-                fix="see to space and rights of the state home",
-            ) from error
+            is_new = await self._on_disk(self._publish, partial, sha256)
         finally:
             partial.unlink(missing_ok=True)
         return StagedPackage(sha256=sha256, size_bytes=size), is_new
@@ -82,6 +80,17 @@ class Staging:
             if self._is_expired(path):
                 path.unlink(missing_ok=True)
 
+    async def _on_disk(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it in a thread; raises StoreFailed where the disk does not take it."""
+        try:
+            return await asyncio.to_thread(work, *args, **kwargs)
+        except OSError as error:
+            raise StoreFailed(
+                f"the package could not be kept: {error.strerror or error}",
+                where=str(self._folder),
+                fix="see to space and rights of the state home",
+            ) from error
+
     async def _write(self, partial: Path, sha256: str, chunks: AsyncIterator[bytes]) -> int:
         digest, size, pending = hashlib.sha256(), 0, bytearray()
 
@@ -100,9 +109,9 @@ class Staging:
                 )
             pending += chunk
             if len(pending) >= _WRITE:
-                await asyncio.to_thread(flush, bytes(pending))
+                await self._on_disk(flush, bytes(pending))
                 pending.clear()
-        await asyncio.to_thread(flush, bytes(pending))
+        await self._on_disk(flush, bytes(pending))
         if digest.hexdigest() != sha256:
             problem = f"the sha256 of the {size} bytes that arrived is {digest.hexdigest()}, not {sha256}"
             raise PackageInvalid(

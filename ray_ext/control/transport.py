@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
     from ray_ext.control.addresses import Address
 
-__all__ = ["PATIENCE_S", "QUIET_S", "Answer", "ConnectionLost", "Patience", "Stream", "Transport"]
+__all__ = ["LOOK_S", "PATIENCE_S", "QUIET_S", "Answer", "ConnectionLost", "Patience", "Stream", "Transport"]
 
 #: How long a runtime that lives may take to answer again: a control actor that was killed is back within seconds.
 PATIENCE_S = 30.0
 _CONNECT_S = 10.0
-#: The longest silence before an answer. What takes longer than this is an operation, or a call.
+#: The longest silence where something is looked at: a registry that is away is waited for behind it, for 60 s.
+LOOK_S = 75.0
+#: The same before the answer to a change or a plan. What takes longer than this is an operation, or a call.
 QUIET_S = 600.0
 #: A connection made ahead of its request is used within this time only.
 _FRESH_S = 5.0

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 __all__ = ["OtherCluster", "other_cluster"]
 
@@ -78,13 +79,14 @@ def other_cluster() -> Iterator[OtherCluster]:
             time.sleep(0.05)
         yield OtherCluster(f"127.0.0.1:{port}", mine, process)
     finally:
-        process.terminate()
-        process.wait(60)
-        # What outlives it is of its session.
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        # Ray's own end takes half a minute.
+        started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        process.wait()
+        for each in started:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        psutil.wait_procs(started, timeout=30)
         shutil.rmtree(folder, ignore_errors=True)
 
 

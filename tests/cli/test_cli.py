@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,40 +76,6 @@ def test_a_first_session_from_up_to_down(cli: Cli, folder: Path) -> None:
     refused = cli.run("call", "greeter", "greet", '["me"]')
     assert (refused.returncode, "extension-not-loaded" in refused.stderr) == (1, True)
     cli.ok("load", "greeter")
-
-
-def test_what_was_loaded_is_loaded_again_after_down_and_up(cli: Cli) -> None:
-    cli.ok("up")
-    assert "down" in cli.run("down").stderr
-    assert processes_of(cli.home) == []
-    down = cli.run("status")
-    assert (down.returncode, "runtime-unreachable" in down.stderr, "ray-ext up" in down.stderr) == (1, True, True)
-    cli.ok("up")
-    assert cli.ok("call", "greeter", "greet", '["again"]') == '"hello again"\n'
-
-
-def test_the_temporary_files_of_rays_own_processes_are_where_down_removes_them(cli: Cli) -> None:
-    cli.ok("up")
-    processes = [Path(f"/proc/{pid}") for pid in processes_of(cli.home)]
-    dashboards = [each for each in processes if b"dashboard" in (each / "cmdline").read_bytes()]
-    assert dashboards
-    for each in dashboards:
-        assert f"TMPDIR={cli.home.ray_temp}".encode() in (each / "environ").read_bytes().split(b"\0")
-    cli.run("down")
-    assert not cli.home.ray_temp.exists()
-
-
-def test_a_killed_keeper_leaves_nothing_that_down_does_not_end(cli: Cli) -> None:
-    cli.ok("up")
-    record = read_record(cli.home)
-    assert record is not None
-    os.kill(record.pid, signal.SIGKILL)
-    give_up = time.monotonic() + 10
-    while read_record(cli.home) is not None:
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
-    cli.ok("down")
-    assert processes_of(cli.home) == []
 
 
 def test_the_schema_is_printed_without_a_runtime(cli: Cli) -> None:

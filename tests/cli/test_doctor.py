@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -62,17 +64,22 @@ def mend(cli: Cli, found: dict[str, Any]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_it_looks_at_everything_and_imports_no_ray(sick: Cli) -> None:
+def test_no_check_imports_ray(sick: Cli) -> None:
     program = (
-        "import sys; sys.argv = ['ray-ext', 'doctor', '--json']\n"
-        "from ray_ext.cli.main import main\n"
-        "try: main()\n"
-        "finally: print('ray' in sys.modules, file=sys.stderr)\n"
+        "import sys\n"
+        "from ray_ext.cli.checking import Patient, checks, run\n"
+        "from ray_ext.home import Home\n"
+        "print(len(list(run(Patient(Home.default()), checks()))), 'ray' in sys.modules)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env=sick.environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], env=sick.environment, capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stderr == "False\n"
+    assert done.stdout == f"{len(checks())} False\n"
+
+
+def test_it_looks_at_everything(sick: Cli) -> None:
+    done = sick.run("doctor", "--json")
+    assert done.stderr == ""
     data = json.loads(done.stdout)["data"]
     assert sorted(each["id"] for each in data["checks"]) == sorted(each.id for each in checks())
     found = {each["id"]: each["status"] for each in data["checks"]}
@@ -184,6 +191,19 @@ def test_a_damaged_store_is_found_and_its_fix_recovers_it_or_leaves_it_alone(sic
     assert examined(sick, "home-rights")["status"] == "ok"
 
 
+def test_a_store_that_can_be_read_and_is_not_consistent_is_found(sick: Cli) -> None:
+    path = sick.home.root / "store.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    with path.open("r+b") as file:
+        # The number of free pages, <https://sqlite.org/fileformat.html>, 1.3: there are none.
+        file.seek(36)
+        file.write((5).to_bytes(4, "big"))
+    found = examined(sick, "store")
+    assert (found["status"], "is damaged: *** in database main" in found["evidence"]) == ("fail", True)
+    assert found["evidence"].isprintable()
+
+
 def test_a_file_that_is_no_database_or_not_ours_is_found(sick: Cli) -> None:
     path = sick.home.root / "store.db"
     path.write_bytes(b"nonsense" * 1000)
@@ -290,6 +310,50 @@ def test_a_temporary_folder_too_deep_for_rays_sockets_is_found(sick: Cli, tmp_pa
     assert done.returncode == 0
 
 
+@pytest.mark.skipif(not _IS_ROOT, reason="only root can become another user")
+def test_the_state_home_of_another_user_is_refused_with_its_owner(sick: Cli) -> None:
+    # Imported first: the interpreter may lie where that user cannot read.
+    program = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from ray_ext.cli.checking import Patient, checks, run\n"
+        "from ray_ext.home import Home\n"
+        "chosen = [each for each in checks() if each.id == 'home-rights']\n"
+        "os.setgid(12345)\n"
+        "os.setuid(12345)\n"
+        "(found,) = run(Patient(Home(Path(os.environ['RAY_EXT_HOME']))), chosen)\n"
+        "print(found.status, found.evidence, found.fix, sep='\\n')\n"
+    )
+    # Folders of pytest's are root's alone; this one anybody may enter.
+    place = Path(tempfile.mkdtemp(prefix="rx-"))
+    place.chmod(0o755)
+    home = sick.home.root.rename(place / "home")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=sick.environment | {"RAY_EXT_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    shutil.rmtree(place)
+    assert done.stderr == ""
+    status, evidence, fix = done.stdout.splitlines()
+    assert (status, evidence) == ("fail", f"{home} belongs to 0, and you are 12345")
+    assert fix.startswith(f"sudo chown -R 12345 {home}")
+
+
+def test_a_control_api_that_was_asked_for_and_does_not_answer_is_found(sick: Cli, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret")
+    sick.environment |= {"RAY_EXT_CONTROL": "http://127.0.0.1:9", "RAY_EXT_TOKEN_FILE": str(token)}
+    found = examined(sick, "system-actors")
+    assert found["status"] == "fail"
+    assert "127.0.0.1:9" in found["evidence"]
+    del sick.environment["RAY_EXT_CONTROL"]
+    assert examined(sick, "system-actors")["status"] == "skip"
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not _IS_ROOT:
@@ -336,3 +400,16 @@ def test_of_a_runtime_that_is_up_every_system_actor_answers(cli: Cli) -> None:
     for name in ("registry", "control", "keeper", "node"):
         assert name in actors
     assert examined(cli, "leftovers")["status"] == "skip"
+
+
+@pytest.mark.parametrize("name", ["registry", "control"])
+def test_a_system_actor_that_hangs_is_named(cli: Cli, name: str) -> None:
+    pid = next(each["pid"] for each in cli.data("status", "status")["actors"] if each["name"] == name)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        found = examined(cli, "system-actors")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (found["status"], found["fix"]) == ("fail", "ray-ext down && ray-ext up")
+    assert ("away: registry" if name == "registry" else "no answer within") in found["evidence"]
+    await_true(lambda: examined(cli, "system-actors")["status"] == "ok")

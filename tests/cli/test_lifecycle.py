@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import pytest
 from ray_ext.client.leftovers import is_running, keepers_of, processes_of
 from ray_ext.home import Home
 from ray_ext.runtime_record import RuntimeRecord, read_record
-from tests.cli.command_line import Cli
+from tests.cli.command_line import Cli, write_project
 from tests.cli.ray_cluster import OtherCluster, other_cluster
 
 
@@ -59,6 +60,10 @@ def await_that(condition: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < give_up, what
         time.sleep(0.02)
     return found
+
+
+def await_end(pid: int) -> None:
+    await_that(lambda: not is_running(pid), f"{pid} has ended")
 
 
 def record(own: Cli) -> RuntimeRecord:
@@ -131,18 +136,22 @@ def test_two_ups_at_once_start_one_runtime_which_status_shows_and_down_ends(own:
     assert ended.stderr.splitlines()[-1] == "The runtime is down."
     assert_nothing_is_left(own.home)
     for pid in {each["pid"] for each in status["actors"]}:
-        await_that(lambda pid=pid: not is_running(pid), f"{pid} is gone")
+        await_end(pid)
     assert own.data("down", "down") == {"was_up": False, "home": str(own.home.root)}
     assert "ray-ext up" in own.refused(5, "status")
     assert own.run("status", "--check").returncode == 5
 
 
-def test_down_ends_what_a_killed_keeper_and_a_moved_home_leave(own: Cli) -> None:
+def test_down_ends_what_a_killed_keeper_and_a_moved_home_leave_and_up_loads_what_was_loaded(
+    own: Cli, tmp_path: Path
+) -> None:
     own.ok("up", "--spares", "0")
+    own.ok("install", write_project(tmp_path, "kept"))
+    guest = own.data("extension", "show", "kept")["instance"]["guest_pid"]
     status = own.data("status", "status")
     # Ray's own processes would notice, and end: those that cannot are left.
     stopped = [pid for pid in processes_of(own.home) if b"raylet" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    pids = [*processes_of(own.home), *(each["pid"] for each in status["actors"])]
+    pids = [guest, *processes_of(own.home), *(each["pid"] for each in status["actors"])]
     for pid in (*stopped, actors(status)["registry"]["pid"]):
         os.kill(pid, signal.SIGSTOP)
     os.kill(actors(status)["control"]["pid"], signal.SIGKILL)
@@ -155,10 +164,13 @@ def test_down_ends_what_a_killed_keeper_and_a_moved_home_leave(own: Cli) -> None
     own.environment["RAY_EXT_HOME"] = str(own.home.root)
     assert "The runtime is down." in own.note("down")
     for pid in pids:
-        await_that(lambda pid=pid: not is_running(pid), f"{pid} is gone")
+        await_end(pid)
     assert_nothing_is_left(before)
     assert not before.root.exists()
     assert "No runtime is up." in own.note("down")
+    own.ok("up", "--spares", "0")
+    assert own.ok("call", "kept", "version") == '"1.0.0"\n'
+    assert own.data("status", "status", "--check")["differences"] == []
 
 
 def test_an_interrupted_up_ends_what_it_started_and_down_ends_one_that_is_starting(own: Cli) -> None:
@@ -174,7 +186,7 @@ def test_an_interrupted_up_ends_what_it_started_and_down_ends_one_that_is_starti
     await_that(lambda: processes_of(own.home), "Ray is starting")
     assert "The runtime is down." in own.note("down")
     _, err = up.communicate(timeout=60)
-    assert (up.returncode, "did not start" in err) == (5, True), err
+    assert (up.returncode, "did not start" in err, "keeper waiting for Ray" in err) == (5, True, True), err
     assert_nothing_is_left(own.home)
 
 
@@ -196,14 +208,40 @@ def test_a_start_that_cannot_work_says_why_and_leaves_nothing(own: Cli) -> None:
     own.home.root.unlink()
 
 
-def test_a_keeper_that_refuses_says_why(own: Cli) -> None:
-    # Somebody else has Ray's folder.
-    own.home.ray_temp.mkdir(mode=0o755)
-    own.home.ray_temp.chmod(0o755)
+def test_a_keeper_that_fails_says_why(own: Cli) -> None:
+    # Ray's folder cannot be made.
+    own.home.ray_temp.write_text("in the way")
     try:
-        assert "not a private folder" in own.refused(1, "up")
+        said = own.refused(5, "up")
+        assert "FileExistsError" in said
+        assert str(own.home.logs / "system" / "keeper.log") in said
     finally:
-        own.home.ray_temp.rmdir()
+        own.home.ray_temp.unlink()
+    assert_nothing_is_left(own.home)
+
+
+EMBEDDING = """
+import subprocess, sys, ray_ext
+runtime = ray_ext.connect(home=sys.argv[1], spares=0)
+theirs = subprocess.Popen(["sleep", "60"])
+runtime.close()
+print(theirs.poll())
+theirs.kill()
+theirs.wait()
+"""
+
+
+def test_a_program_that_embeds_the_runtime_keeps_its_own_processes(own: Cli) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EMBEDDING, str(own.home.root)],
+        env=own.environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
+    assert done.stdout == "None\n", done.stderr
+    assert_nothing_is_left(own.home)
 
 
 @pytest.fixture
@@ -230,7 +268,7 @@ def test_a_cluster_that_was_joined_goes_on_without_us(own: Cli, cluster: OtherCl
             await_that(lambda: read_record(own.home) is None, "the keeper is gone")
         assert "The runtime is down." in own.note("down")
         for pid in {each["pid"] for each in status["actors"]}:
-            await_that(lambda pid=pid: not is_running(pid), f"{pid} is gone")
+            await_end(pid)
         assert cluster.bystander() == (bystander, before)
         assert_nothing_is_left(own.home)
 

@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from ray_ext.actors import rotating_file
 from ray_ext.actors.logbook import Logbook
 from ray_ext.home import Home
 from tests.cli.command_line import Cli
+from tests.control.watching import free_port
 
 DEADLINE_S = 30.0
 
@@ -231,3 +233,54 @@ def test_a_reader_that_has_enough_is_no_error(cli: Cli) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=DEADLINE_S) == 0
+
+
+# ---- of a runtime elsewhere
+
+#: What the control actor serves, without Ray.
+SERVING = """
+import sys
+from pathlib import Path
+from ray_ext.actors.control import Control
+from ray_ext.control.listening import parse_listen
+from ray_ext.home import Home
+
+home = Home(Path(sys.argv[1]))
+control = Control(str(home.root), home.namespace, parse_listen(sys.argv[2]))
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def elsewhere(cli: Cli, tmp_path: Path) -> Iterator[Cli]:
+    """A command line with another state home, that is told where the runtime of the first one listens."""
+    port = free_port()
+    served = subprocess.Popen(
+        [sys.executable, "-c", SERVING, cli.home.root, f"127.0.0.1:{port}"], stdin=subprocess.PIPE, env=cli.environment
+    )
+    token = cli.home.run / "control-token"
+    far = Cli(tmp_path / "far", {"RAY_EXT_CONTROL": f"http://127.0.0.1:{port}", "RAY_EXT_TOKEN_FILE": str(token)})
+    give_up = time.monotonic() + DEADLINE_S
+    while far.run("logs").returncode:
+        assert time.monotonic() < give_up
+    yield far
+    served.communicate()
+
+
+def test_logs_of_a_runtime_elsewhere_are_printed_and_followed_alike(cli: Cli, elsewhere: Cli) -> None:
+    for number in range(3):
+        for extension in ("alpha", "beta"):
+            write(cli, extension, str(number), at=1e10 + number)
+        actor(cli, "registry", str(number), at=1e10 + number)
+    for arguments in (
+        ["-n", "3"], ["alpha"], ["alpha", "-n", "1", "--json"], ["--system", "-n", "2", "--since", "2200-01-01"],
+        ["alpha", "beta", "-n", "4"], ["alpha", "--system", "-n", "5", "--since", "2200-01-01"],
+    ):  # fmt: skip
+        assert elsewhere.ok("logs", *arguments) == cli.ok("logs", *arguments), arguments
+    with following(elsewhere, "alpha", "-n", "1") as process:
+        assert out(process).readline().endswith("alpha#1 mine: 2\n")
+        write(cli, "alpha", "more", at=2e10)
+        assert out(process).readline().endswith("alpha#1 mine: more\n")
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=DEADLINE_S) == ("", "")
+        assert process.returncode == 130

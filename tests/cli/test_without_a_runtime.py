@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -74,14 +74,36 @@ def test_discover_imports_no_ray(cli: Cli) -> None:
     assert done.stdout.splitlines()[-1] == "['click']"
 
 
-def test_no_module_of_the_command_line_imports_anything_heavy() -> None:
-    names = [f"ray_ext.cli.{each.name}" for each in pkgutil.iter_modules(ray_ext.cli.__path__) if not each.ispkg]
-    names += [f"ray_ext.cli.verbs.{each.name}" for each in pkgutil.iter_modules(verbs.__path__)]
-    assert {"ray_ext.cli.progress", "ray_ext.cli.verbs.list"} <= set(names)
-    heavy = {"ray", "pydantic", "sqlalchemy", "packaging", "rich", "msgspec", "json", "asyncio", "click"}
-    program = f"import sys, {', '.join(names)}\nprint(sorted({heavy} & set(sys.modules)))"
+def heavy_ones(modules: Sequence[str], heavy: set[str]) -> set[str]:
+    """Which of the heavy modules come along with these."""
+    program = f"import sys, {', '.join(modules)}\nprint(*({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "['click']\n"
+    return set(done.stdout.split())
+
+
+def test_no_module_of_the_command_line_imports_ray_and_no_verb_what_it_may_not_need() -> None:
+    modules = [f"ray_ext.cli.{each.name}" for each in pkgutil.iter_modules(ray_ext.cli.__path__)]
+    assert "ray_ext.cli.progress" in modules
+    assert heavy_ones(modules, {"ray", "pydantic", "sqlalchemy", "rich", "asyncio", "click"}) == {"click"}
+
+    modules = [f"ray_ext.cli.verbs.{each.name}" for each in pkgutil.iter_modules(verbs.__path__)]
+    assert "ray_ext.cli.verbs.list" in modules
+    heavy = {"ray", "pydantic", "sqlalchemy", "rich", "asyncio", "packaging", "msgspec", "json", "click"}
+    assert heavy_ones(["ray_ext.cli.group", *modules], heavy) == {"click"}
+
+
+def test_a_call_imports_neither_msgspec_nor_a_library_for_http(cli: Cli) -> None:
+    cli.home.ensure()
+    program = (
+        "import sys; sys.argv = ['ray-ext', 'call', 'x', 'y']\n"
+        "from ray_ext.cli.main import run\n"
+        "assert run() == 5\n"
+        "print(*{'msgspec', 'http.client', 'rich', 'asyncio', 'ssl', 'tempfile', 'secrets'} & sys.modules.keys())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=cli.environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "\n"
 
 
 def test_a_verb_is_found_without_importing_the_others() -> None:

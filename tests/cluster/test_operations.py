@@ -176,7 +176,7 @@ def test_an_operation_waits_for_the_one_at_work_or_is_refused_with_its_name(
     assert isinstance(refused, ray_ext.OperationConflict)
     assert refused.details == {"running": f"install {waiting.id}"}
     # Its watcher is told that nothing comes.
-    assert ray.get(registry.news.remote(f"{waiting.id}-b", 0, 60.0)) == ([], True)
+    assert ray.get(registry.news.remote(f"{waiting.id}-b", "", 60.0)) == ([], True)
     second = registry.perform.remote(Command(verb="unload", extension=waiting.id), f"{waiting.id}-c")
     assert ray.wait([second], timeout=0.2)[0] == []
     waiting.set("go")
@@ -191,7 +191,7 @@ def test_a_release_is_registered_between_operations_and_none_is_stale_for_it(
     installing = registry.perform.remote(waiting.command(), f"{waiting.id}-first")
     waiting.until_loading()
     other = make_extension(f"{waiting.id}-other")
-    registering = registry.register.remote(pack_folder(other), str(other), "me")
+    registering = registry.register.remote(pack_folder(other), str(other), "me", f"{waiting.id}-other")
     following = registry.perform.remote(Command(verb="unload", extension=waiting.id), f"{waiting.id}-b")
     assert ray.wait([registering], timeout=0.2)[0] == []
     waiting.set("go")

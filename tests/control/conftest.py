@@ -61,19 +61,6 @@ class Probe(Extension):
     async def keyed(self):
         return {(1, 2): "a tuple is no key in JSON"}
 """
-SLOW_CODE = """
-import asyncio
-from pathlib import Path
-
-from ray_ext import Extension
-
-
-class Probe(Extension):
-    async def on_load(self):
-        while not (self.data_dir / "go").exists():
-            await asyncio.sleep(0.02)
-"""
-
 #: Packs an extension; id, code, version.
 PackExtension = Callable[..., bytes]
 
@@ -189,9 +176,10 @@ def api(runtime: Runtime) -> Api:
     return api
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture
 def tcp_api(runtime: Runtime, api: Api) -> Api:
-    """Over TCP, with the token."""
+    """Over TCP, with the token. Each test asks anew where that is: another may have killed the control actor."""
+    eventually(lambda: _answers(api), "the control actor answers")
     host, _, port = api.ask("GET", "/v1/control").json["listen"].removeprefix("http://").rpartition(":")
     return Api((host, int(port)), (runtime.home / "run" / "control-token").read_text())
 

@@ -35,14 +35,14 @@ def test_a_check_that_raises_has_failed_with_what_it_raised_and_the_others_go_on
 def test_a_check_that_does_not_end_has_failed_when_its_time_is_up(patient: Patient) -> None:
     release = threading.Event()
 
-    @check("hanging", "Hanging", limit_s=0.05)
+    @check("hanging", "Hanging", limit_s=0.05, late_fix="wake it")
     def hanging(_: Patient) -> Finding:
         release.wait()
         return ok("at last")
 
     (found,) = run(patient, [hanging])
     release.set()
-    assert found.status == "fail"
+    assert (found.status, found.fix) == ("fail", "wake it")
     assert "no answer within" in found.evidence
 
 

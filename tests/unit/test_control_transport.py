@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -385,6 +386,15 @@ def test_logs_that_are_followed_go_on_where_they_broke_off(home: Home, serve: Se
     assert "lines" not in server.lines[1]
 
 
+def test_logs_that_end_in_the_middle_of_a_record_say_so(home: Home, serve: Serve) -> None:
+    serve(b'HTTP/1.1 200 OK\r\n\r\n{"a":1}\n{"b"')
+    with RemoteRuntime(Transport(HomeAddress(home))) as runtime:
+        logs = runtime.logs()
+        assert next(logs) == b'{"a":1}'
+        with pytest.raises(RuntimeUnreachable, match="not complete: the answer broke off"):
+            next(logs)
+
+
 # ---- over TCP
 
 
@@ -448,6 +458,64 @@ def test_wrong_settings_are_named(
     with pytest.raises(error) as raised:
         configured_address()
     assert raised.value.fix
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("certificate")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if made.returncode:
+        pytest.skip("openssl cannot make a certificate here")
+    return cert, key
+
+
+def _refused(listening: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the client has hung up
+        listening.accept()[0].close()
+
+
+def test_who_is_refused_while_sending_sees_why(port: tuple[socket.socket, int]) -> None:
+    def refuse() -> None:
+        connection, _ = port[0].accept()
+        with connection:
+            connection.recv(10)
+            connection.sendall(problem(401, "unauthorised"))  # and closes with the rest unread: a reset
+
+    refusing = threading.Thread(target=refuse)
+    refusing.start()
+    with pytest.raises(Unauthorised):
+        Transport(TcpAddress(f"http://127.0.0.1:{port[1]}", "t")).request("PUT", "/v1/x", b"x" * 20_000_000)
+    refusing.join()
+
+
+def test_over_tls_the_certificate_is_checked(
+    port: tuple[socket.socket, int], certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    url = f"https://127.0.0.1:{port[1]}"
+    with context.wrap_socket(port[0], server_side=True) as listening:
+        distrusted = threading.Thread(target=_refused, args=[listening])
+        distrusted.start()
+        with pytest.raises(RuntimeUnreachable, match="certificate is not to be trusted"):
+            Transport(TcpAddress(url, "t")).open()
+        distrusted.join()
+        server = Server(listening, answer(b'{"result":"safe"}'), answer(b"12345", length=6), answer(b"123456"))
+        monkeypatch.setenv("RAY_EXT_CONTROL", url)
+        monkeypatch.setenv("RAY_EXT_TOKEN", "t")
+        monkeypatch.setenv("RAY_EXT_CA_FILE", str(cert))
+        with remote_runtime() as runtime:
+            assert runtime.call("probe", "echo") == b'"safe"'
+        transport = Transport(TcpAddress(url, "t", str(cert)))
+        assert transport.request("GET", "/v1/x").body == b"123456", "a broken answer is no answer"
+        server.close()
 
 
 def test_plain_text_where_tls_should_be_is_said(port: tuple[socket.socket, int]) -> None:

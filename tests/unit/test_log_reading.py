@@ -157,6 +157,7 @@ def test_an_extension_without_a_log_is_refused_with_those_that_have_one(three: H
 def test_an_extension_that_is_called_system_has_a_log_of_its_own(three: Home) -> None:
     write(book(three, "system"), 1.0, "mine")
     assert past(three, extensions=("system",)) == ["mine"]
+    assert past(three) == ["mine", *numbers(*range(12))]
     assert past(three, has_system=True) == numbers(2, 5, 8, 11)
 
 
@@ -350,7 +351,26 @@ def test_files_that_are_rotated_while_they_are_opened_are_each_read_once(
         return file
 
     monkeypatch.setattr(log_files, "_opened", rotating)
+    descriptors = len(os.listdir("/proc/self/fd"))
     assert past(home) == before
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("gap", ["log.jsonl", "log.jsonl.1", "log.jsonl.2"])
+def test_in_the_middle_of_a_rotation_the_older_files_are_read(
+    home: Home, monkeypatch: pytest.MonkeyPatch, gap: str
+) -> None:
+    monkeypatch.setattr(rotating_file, "_FILE_BYTES", 150)  # one record a file
+    alpha = book(home, "alpha")
+    for number in range(4):
+        write(alpha, 1.0, str(number))
+    path = home.log_file("alpha")
+    kept = [file for file in ("log.jsonl.3", "log.jsonl.2", "log.jsonl.1", "log.jsonl") if file != gap]
+    wanted = [json.loads(path.with_name(name).read_text())["message"] for name in kept]
+    path.with_name(gap).unlink()
+    reader = LogReader(home, LogQuery(extensions=("alpha",)), expected=("alpha",))
+    assert said(list(reader.past())) == wanted
+    reader.close()
 
 
 def test_following_ends_with_nothing_open(home: Home) -> None:

@@ -119,12 +119,22 @@ def test_two_generations_append_to_one_file(tmp_path: Path) -> None:
 def test_a_writer_goes_on_in_the_new_file_after_another_one_has_rotated(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     old, new = (Logbook.of_instance(str(path), "demo", generation) for generation in (1, 2))
-    old.note(logging.INFO, "before")
-    while not path.with_name("log.jsonl.1").exists():
-        new.note(logging.INFO, "filling")
+    old.note(logging.INFO, "before: " + "y" * 100)
+    new.note(logging.INFO, "x" * 700)
     old.note(logging.INFO, "after")
-    assert messages(path)[-1] == "after"
-    assert "after" not in messages(path.with_name("log.jsonl.1"))
+    assert messages(path) == ["x" * 700, "after"]
+    assert messages(path.with_name("log.jsonl.1")) == ["before: " + "y" * 100]
+
+
+@pytest.mark.usefixtures("_small_files")
+def test_a_writer_that_comes_too_late_to_rotate_leaves_the_new_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    late, first = RotatingFile(path), RotatingFile(path)
+    descriptor, _ = late._current()
+    late.append(b"x" * 800 + b"\n")
+    first.append(b"y" * 800 + b"\n")
+    assert late._rotate(descriptor)
+    assert [file.name for file in chain(tmp_path)] == ["log.jsonl.1", "log.jsonl"]
 
 
 def _write_many(path: Path, generation: int, count: int) -> None:

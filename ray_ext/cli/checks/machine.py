@@ -25,7 +25,7 @@ _DISK_FAIL_BYTES = 64 * _MIB
 _DISK_WARN_BYTES = 1024 * _MIB
 _INODES_FAIL = 100
 _INODES_WARN = 10_000
-#: A runtime without extensions takes 700 MB: Ray's processes, the system actors and a spare host.
+#: A runtime without extensions takes 0.9 GB: the PSS of Ray 2.60, the system actors and a spare host.
 _MEMORY_FAIL_BYTES = 256 * _MIB
 _MEMORY_WARN_BYTES = 1024 * _MIB
 #: Ray's own documentation asks for 65,536; a small runtime gets by with this.

@@ -15,7 +15,7 @@ _PATIENCE_S = 5.0
 _RESTART = "ray-ext down && ray-ext up"
 
 
-@check("system-actors", "System actors", limit_s=20.0)
+@check("system-actors", "System actors", limit_s=10.0, late_fix=_RESTART)
 def system_actors(patient: Patient) -> Finding:
     """The keeper, the registry, the node agents and control answer, and what is, is what should be."""
     from ray_ext.control.remote import remote_runtime
@@ -24,11 +24,12 @@ def system_actors(patient: Patient) -> Finding:
         with remote_runtime(patience_s=_PATIENCE_S) as runtime:
             status = runtime.status()
     except RuntimeUnreachable as error:
-        if patient.record is None:
-            return skip("no runtime is up with this state home", "ray-ext up")
-        return fail(
-            f"process {patient.record.pid} keeps a runtime, but control does not answer: {error.what}", _RESTART
-        )
+        if patient.record is not None:
+            kept = f"process {patient.record.pid} keeps a runtime"
+            return fail(f"{kept}, but control does not answer: {error.what}", _RESTART)
+        if os.environ.get("RAY_EXT_CONTROL"):
+            return fail(error.what, error.fix)
+        return skip("no runtime is up with this state home", "ray-ext up")
     except RayExtError as error:
         return fail(f"{error.what} [{error.code}]", error.fix or _RESTART)
     away = [

@@ -26,7 +26,7 @@ def store(patient: Patient) -> Finding:
     mend = _recovery(str(path))
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as connection:
-            problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+            problems = [" ".join(str(row[0]).split()) for row in connection.execute("PRAGMA quick_check(5)")]
             version = connection.execute("SELECT schema_version FROM runtime").fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -54,7 +53,7 @@ def command(check: tuple[str, ...]) -> None:
     answer("doctor", {"counts": counts, "checks": [asdict(each) for each in results]}, lambda: _print(results))
     note(", ".join(f"{count} {status}" for status, count in counts.items() if count))
     if counts["fail"]:
-        sys.exit(FAILED)
+        click.get_current_context().exit(FAILED)
 
 
 def _print(results: Sequence[Result]) -> None:

@@ -63,7 +63,8 @@ def _wait(operation: str) -> None:
 
     Ctrl-C ends the waiting alone.
     """
-    from ray_ext.cli.progress import ended, how_to_see
+    from ray_ext.cli.progress import how_to_see
+    from ray_ext.control.following import failure_of
     from ray_ext.control.remote import remote_runtime
 
     with remote_runtime() as runtime:
@@ -74,7 +75,7 @@ def _wait(operation: str) -> None:
                 f"The operation goes on. {how_to_see(operation)}", details={"operation": operation}
             ) from None
     if view.state != "done":
-        raise ended(view)
+        raise failure_of(view)
     answer("operation", view, lambda: note(f"Done: {view.verb} {view.extension}."))
 
 

@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ray_ext import errors
+from ray_ext.control.commands import PlanView
 from ray_ext.control.endpoint import Answer, Desk, Endpoint, answer
 from ray_ext.control.requests import CommandRequest
 from ray_ext.control.staging import Staging
-from ray_ext.resolve.plans import Step, Untouched
 
 __all__ = ["ENDPOINTS", "PLANNING_ERRORS", "wheel_of"]
 
@@ -34,33 +34,6 @@ PLANNING_ERRORS = (
 )
 
 
-class PlannedRequest(Struct, frozen=True, kw_only=True):
-    """What the plan answers; fields that its verb does not have are left out."""
-
-    id: str
-    version: str | None = None
-    load: bool = True
-    is_cascading: bool = False
-    is_purging: bool = False
-
-
-class PlanBody(Struct, frozen=True, kw_only=True):
-    """The steps, and what stays as it is; ``revision`` is that of the store which they were made for."""
-
-    request: PlannedRequest
-    revision: int
-    steps: list[Step]
-    untouched: list[Untouched]
-
-
-class PlanAnswer(Struct, frozen=True, kw_only=True):
-    """A plan. ``hash`` names it with all that it was made from; ``text`` says it for people."""
-
-    plan: PlanBody
-    hash: str
-    text: str
-
-
 class MakePlan(Struct):
     """For what."""
 
@@ -70,7 +43,6 @@ class MakePlan(Struct):
 async def make_plan(desk: Desk, _request: Request, asked: MakePlan) -> Response:
     """The plan."""
     wheel = await wheel_of(asked.body, desk.staging)
-    # The schema of the answer is PlanAnswer: msgspec has none for a union of dataclasses.
     return answer(await desk.backend.plan(asked.body.command(wheel)))
 
 
@@ -89,7 +61,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         description="Changes nothing, and runs nothing of the extension.",
         asked=MakePlan,
         handler=make_plan,
-        answers=(Answer(status=200, description="The plan.", type=PlanAnswer),),
+        answers=(Answer(status=200, description="The plan.", type=PlanView),),
         errors=PLANNING_ERRORS,
     ),
 )
