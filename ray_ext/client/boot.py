@@ -47,11 +47,17 @@ class Connection:
     is_owner: bool = False
     owns_ray: bool = False
     has_own_ray: bool = False
+    is_closed: bool = False
     lock: RuntimeLock | None = None
     environment: dict[str, str | None] = field(default_factory=dict)
 
     def close(self) -> None:
-        """End Ray if it was started here, and forget it."""
+        """End what was started here, and forget it: the runtime's actors in a Ray that goes on, or Ray with all in it.
+
+        Once: afterwards the state home may be another's.
+        """
+        if self.is_closed:
+            return
         if self.is_owner and not self.has_own_ray and ray.is_initialized():
             end_actors(self.namespace)
         if self.owns_ray and ray.is_initialized():
@@ -67,6 +73,7 @@ class Connection:
                 os.environ[name] = value
         if self.lock is not None:
             self.lock.release()
+        self.is_closed = True
 
 
 def join(home: Home) -> Connection | None:

@@ -24,6 +24,7 @@ class Cli:
 
     def __init__(self, home: Path, environment: Mapping[str, str] | None = None) -> None:
         self.home = Home(home)
+        self._started: list[subprocess.Popen[str]] = []
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         self.environment |= {"RAY_EXT_HOME": str(home), **(environment or {})}
 
@@ -56,7 +57,7 @@ class Cli:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A process in a group of its own, to which signals go as a terminal sends them."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.command(*arguments),
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -65,6 +66,16 @@ class Cli:
             text=True,
             start_new_session=True,
         )
+        self._started.append(process)
+        return process
+
+    def end_started(self) -> None:
+        """Kill what was started and is still there, as after a test that failed."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        self._started.clear()
 
     def data(self, kind: str, *arguments: str) -> Any:
         """The data of what must succeed and print JSON of this kind."""

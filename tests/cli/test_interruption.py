@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ from ray_ext.client.runtime import Runtime
 from tests.cli.command_line import Cli, await_true, states, write_project
 from tests.cli.terminal import Terminal
 from tests.cli.test_terminal import WAITING
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(cli: Cli) -> Iterator[None]:
+    yield
+    cli.end_started()
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:

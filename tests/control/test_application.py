@@ -266,7 +266,7 @@ def test_events_are_told_from_the_last_one_known(api: Api, runtime: Runtime, pac
     rest = Watch(api, operation, first.events[0][0])
     data = runtime.home / "data" / "told"
     eventually(lambda: (data / "started").exists() or len(first.events) > 2, "it is loading")
-    assert (data / "started").exists(), first.events
+    assert (data / "started").exists(), first.join()[-1][2]["error"]
     (data / "go").touch()
     told = first.join()
     assert [name for _, name, _ in told] == ["progress", "progress", "end"], told[-1]
