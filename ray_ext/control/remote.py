@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
-from urllib.parse import quote, urlencode
 
 from ray_ext.control.addresses import configured_address
 from ray_ext.control.transport import LOOK_S, PATIENCE_S, QUIET_S, Transport
@@ -440,9 +439,15 @@ def _once() -> list[tuple[str, str]]:
 
 
 def _release_path(extension: str, version: str) -> str:
+    from urllib.parse import quote
+
     return f"/v1/releases/{quote(extension, safe='')}/{quote(version, safe='')}"
 
 
 def _with_query(path: str, **query: str | float | None) -> str:
     given = {name: value for name, value in query.items() if value is not None}
-    return f"{path}?{urlencode(given)}" if given else path
+    if not given:
+        return path
+    from urllib.parse import urlencode
+
+    return f"{path}?{urlencode(given)}"

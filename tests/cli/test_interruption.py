@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray_ext.control.remote import RemoteRuntime, remote_runtime
 
 from ray_ext.client.runtime import Runtime
+from ray_ext.control.remote import RemoteRuntime, remote_runtime
 from tests.cli.command_line import Cli, await_true, states, write_project
 from tests.cli.terminal import Terminal
 from tests.cli.test_terminal import WAITING

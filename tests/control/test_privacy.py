@@ -151,3 +151,23 @@ def test_what_was_asked_over_one_door_is_seen_through_the_other(lax: Lax) -> Non
     assert asked.status == 202
     until(lambda: local.ask("GET", f"/v1/operations/{operation}").json["state"] == "done")
     assert local.ask("PUT", f"/v1/operations/{operation}", {"verb": "unload", "extension": "private"}).status == 200
+
+
+def test_a_folder_that_somebody_put_in_the_way_of_rays_is_not_used() -> None:
+    top = Path(tempfile.mkdtemp(prefix="rx-"))
+    home = Home(top / "home")
+    elsewhere = top / "elsewhere"
+    elsewhere.mkdir()
+    home.ray_temp.symlink_to(elsewhere)
+    try:
+        refused = subprocess.run(
+            [sys.executable, "-m", "tests.control.keep_runtime", home.root, "022", "127.0.0.1:0"],
+            input="", capture_output=True, text=True, check=False, cwd=REPOSITORY,
+            env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        )  # fmt: skip
+        assert refused.returncode != 0
+        assert "[runtime-conflict]" in refused.stderr
+        assert list(elsewhere.iterdir()) == []
+    finally:
+        home.ray_temp.unlink()
+        shutil.rmtree(top)
