@@ -44,8 +44,8 @@ class Phase(Enum):
 class Undertaking:
     """An operation that was asked for; kept a while after its end. Belongs to an event loop.
 
-    ``task`` carries it out, ``step`` is the step at work. ``run`` is None until its first step. ``is_unfounded``: its id
-    stands for another operation.
+    ``task`` carries it out, ``step`` is the step at work. ``run`` is None until its first step. ``is_unfounded``: its
+    id stands for another operation.
     """
 
     task: asyncio.Task[str]

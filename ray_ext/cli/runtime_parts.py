@@ -102,7 +102,12 @@ def _partial(home: Home, record: RuntimeRecord) -> StatusView:
 
     actors = [
         ActorView(name="keeper", state="answers", pid=record.pid),
-        ActorView(name="control", state="away", pid=None, detail="nothing else is known until Ray has restarted it"),
+        ActorView(
+            name="control",
+            state="away",
+            pid=None,
+            detail="nothing else is known without it; if it stays away: ray-ext down && ray-ext up",
+        ),
     ]
     return StatusView(
         version=ray_ext.__version__,

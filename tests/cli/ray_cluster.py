@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,8 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import psutil
 
 __all__ = ["OtherCluster", "other_cluster"]
 
@@ -80,14 +79,25 @@ def other_cluster() -> Iterator[OtherCluster]:
         yield OtherCluster(f"127.0.0.1:{port}", mine, process)
     finally:
         # Ray's own end takes half a minute.
-        started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.kill()
         process.wait()
-        for each in started:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-        psutil.wait_procs(started, timeout=30)
+        give_up = time.monotonic() + 30
+        while (left := _processes_with(mine["RAY_AUTH_TOKEN"])) and time.monotonic() < give_up:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _processes_with(token: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        # Those that have gone since, and those of others.
+        with suppress(OSError):
+            if entry.name.isdigit() and f"RAY_AUTH_TOKEN={token}".encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
 
 
 def _free_port() -> int:
