@@ -40,7 +40,7 @@ unit: $(READY)  ## The tests that need no Ray.
 
 # One pytest run, the quick ones first, so that its last line counts everything; it fails when it collects nothing.
 test: lint  ## Every check.
-	$(BIN)/pytest $(wildcard $(addprefix tests/,unit property environments security cli cluster)) examples
+	$(BIN)/pytest $(wildcard $(addprefix tests/,unit property environments security control cli cluster)) examples
 
 bench: $(READY)  ## The numbers of the README.
 	for script in calls memory guest_start load many releases resolution cli control; do \
