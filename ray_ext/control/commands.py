@@ -13,7 +13,7 @@ __all__ = ["Command", "PlanView", "PythonSources", "Verb"]
 Verb = Literal["install", "load", "unload", "remove", "upgrade"]
 
 
-class PythonSources(Struct, frozen=True, kw_only=True):
+class PythonSources(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where Python packages come from; see :class:`ray_ext.packages.environments.Sources`. Paths are absolute."""
 
     find_links: tuple[str, ...] = ()
