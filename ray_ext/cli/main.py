@@ -35,7 +35,7 @@ def run() -> int:
     gc.disable()
     import click
 
-    from ray_ext.cli.exits import INTERRUPTED, OK, Interrupted, status_of
+    from ray_ext.cli.exits import FAILED, INTERRUPTED, OK, Interrupted, status_of
     from ray_ext.cli.group import ReaderGone, ray_ext_cli
     from ray_ext.cli.output import print_error, print_interrupted, print_usage_error
     from ray_ext.errors import RayExtError
@@ -45,7 +45,9 @@ def run() -> int:
     as_json = _asks_for_json(sys.argv[1:])
     try:
         # The verbs return nothing; what click returns is the status of one that ended by Exit.
-        return ray_ext_cli.main(prog_name="ray-ext", standalone_mode=False) or OK
+        status = ray_ext_cli.main(prog_name="ray-ext", standalone_mode=False) or OK
+        sys.stdout.flush()
+        return status
     except click.ClickException as error:
         print_usage_error(error, as_json=as_json)
         return error.exit_code
@@ -63,6 +65,11 @@ def run() -> int:
         # Python still flushes at its end must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as error:  # a full disk below standard output, say; what verbs read and write they see to themselves
+        print_usage_error(
+            click.ClickException(f"{error.filename or 'standard output'}: {error.strerror}"), as_json=as_json
+        )
+        return FAILED
 
 
 def _asks_for_json(arguments: list[str]) -> bool:

@@ -264,3 +264,17 @@ def test_a_reader_that_goes_away_is_no_error(cli: Cli) -> None:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+def test_output_that_cannot_be_written_is_a_failure_in_a_line(cli: Cli) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            cli.command("schema"),
+            env=cli.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: standard output: No space left on device\n")
