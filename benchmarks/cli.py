@@ -35,7 +35,7 @@ EXTENSION = "cli-bench"
 CONNECTING = f"""
 import asyncio, ray_ext
 async def main(handle):
-    await handle.echo("x")
+    await handle.slow(0.0)
 with ray_ext.connect(is_embedding=False) as runtime:
     asyncio.run(main(runtime.extension({EXTENSION!r})))
 """
@@ -46,11 +46,11 @@ def python_calls_s(runtime: Runtime, rounds: int) -> list[float]:
 
     async def run() -> list[float]:
         handle = runtime.extension(EXTENSION)
-        await handle.echo("x")
+        await handle.slow(0.0)
         taken = []
         for _ in range(rounds):
             begun = time.perf_counter()
-            await handle.echo("x")
+            await handle.slow(0.0)
             taken.append(time.perf_counter() - begun)
         return taken
 
@@ -81,7 +81,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
             "a bare interpreter": [sys.executable, "-c", "pass"],
             "ray-ext --version": [ray_ext, "--version"],
             "ray-ext list": [ray_ext, "list"],
-            "ray-ext call": [ray_ext, "call", EXTENSION, "echo", '["x"]'],
+            "ray-ext call": [ray_ext, "call", EXTENSION, "slow", "[0]"],
         }
         await_answer(commands["ray-ext call"], environment)
         taken: dict[str, list[float]] = {name: [] for name in commands}

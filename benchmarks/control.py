@@ -108,13 +108,13 @@ async def measure_all(runtime: Runtime, one: str, seconds: float) -> dict[str, d
     socket = runtime.home / "run" / "control.sock"
     await await_socket(socket)
     registry: Any = ray.get_actor(REGISTRY_NAME, namespace=runtime.namespace)
-    body = json.dumps({"args": ["x"]}).encode()
+    body = json.dumps({"args": [0.0]}).encode()
     requests = {
         "GET /v1/control": ("GET /v1/control", b""),
         "GET /v1/extensions/{id}": (f"GET /v1/extensions/{one}", b""),
         "GET /v1/extensions": ("GET /v1/extensions", b""),
         "GET /v1/status": ("GET /v1/status", b""),
-        "POST …/methods/echo": (f"POST /v1/extensions/{one}/methods/echo", body),
+        "POST …/methods/slow": (f"POST /v1/extensions/{one}/methods/slow", body),
     }
     found: dict[str, dict[str, Load]] = {}
     for in_flight in IN_FLIGHT:
