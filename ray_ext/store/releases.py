@@ -76,6 +76,15 @@ class ReleaseStore(Transactions):
         with self._read("read a release") as connection:
             return _find(connection, extension, version)
 
+    def installed_releases(self) -> dict[str, Release]:
+        """The releases that are installed, by extension."""
+        is_installed = (releases.c.extension == installations.c.extension) & (
+            releases.c.version == installations.c.version
+        )
+        with self._read("read the installed releases") as connection:
+            rows = connection.execute(_RELEASE.join_from(releases, installations, is_installed))
+            return {row.extension: Release(**row._mapping) for row in rows}
+
     def list_releases(self, extension: str | None = None) -> list[ListedRelease]:
         """All releases, or those of one extension, by id and version (as text)."""
         query = _LISTED if extension is None else _LISTED.where(releases.c.extension == extension)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msgspec import structs
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from ray_ext.store.installations import find_installation, not_installed
 from ray_ext.store.records import StoredRoute, Tombstone
@@ -69,3 +69,15 @@ class RouteStore(Transactions):
                 .limit(1)
             ).one_or_none()
             return None if row is None else Tombstone(**row._mapping)
+
+    def last_tombstones(self) -> dict[str, Tombstone]:
+        """The same of all extensions, by extension."""
+        last = (
+            select(tombstones.c.extension, func.max(tombstones.c.generation).label("generation"))
+            .group_by(tombstones.c.extension)
+            .subquery()
+        )
+        is_last = (tombstones.c.extension == last.c.extension) & (tombstones.c.generation == last.c.generation)
+        with self._read("read the last tombstones") as connection:
+            rows = connection.execute(select(tombstones).join(last, is_last))
+            return {row.extension: Tombstone(**row._mapping) for row in rows}

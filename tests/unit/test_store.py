@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from ray_ext.errors import (
     ExtensionNotFound,
@@ -438,3 +439,21 @@ def test_the_audit_is_listed_from_the_newest_on_all_or_of_one_extension(reopen: 
     assert newest.detail == {"keys": ["k"]}
     assert store.list_audit("demo") == [newest, oldest]
     assert store.list_audit("demo", limit=1) == [newest]
+
+
+def test_what_is_installed_is_read_at_once_as_it_is_one_by_one(reopen: Callable[[], Store]) -> None:
+    store = reopen()
+    for extension in ("demo", "other", "only-known"):
+        for version in ("1.0", "2.0"):
+            store.register(release_of(extension, version), ReleaseFacts())
+    store.install(release_of("demo", "2.0"), {}, "none")
+    store.install(release_of("other", "1.0"), {}, "none")
+    for generation in (1, 2):
+        store.next_generation("demo")
+        store.retire(structs.replace(GRAVE, generation=generation, cause=f"cause {generation}"))
+    assert store.installed_releases() == {
+        "demo": store.release("demo", "2.0"),
+        "other": store.release("other", "1.0"),
+    }
+    assert store.last_tombstones() == {"demo": store.last_tombstone("demo")}
+    assert store.last_tombstones()["demo"].cause == "cause 2"
