@@ -32,7 +32,7 @@ class Home:
                 parent.mkdir(mode=0o755, exist_ok=True)
         self.root.mkdir(mode=0o700, exist_ok=True)
         self.root.chmod(0o700)
-        for folder in (self.run, self.packages, self.layers, self.logs, self.data):
+        for folder in (self.run, self.packages, self.environments, self.layers, self.logs, self.data):
             folder.mkdir(mode=0o700, exist_ok=True)
 
     @property

@@ -28,6 +28,9 @@ class RotatingFile:
         #: The last line that was written here is not whole: the disk was full.
         self._is_torn = False
 
+    def __del__(self) -> None:
+        self.close()
+
     def append(self, line: bytes) -> None:
         """Write a line, which ends with a newline; raises OSError, as for a full disk."""
         try:

@@ -66,6 +66,11 @@ def await_end(pid: int) -> None:
     await_that(lambda: not is_running(pid), f"{pid} has ended")
 
 
+def program(pid: int) -> str:
+    """The name of the program that a process runs."""
+    return Path(f"/proc/{pid}/exe").readlink().name
+
+
 def record(own: Cli) -> RuntimeRecord:
     found = read_record(own.home)
     assert found is not None
@@ -100,10 +105,11 @@ def test_two_ups_at_once_start_one_runtime_which_status_shows_and_down_ends(own:
     (storage,) = own.home.ray_temp.glob("gcs-*")
     assert list(storage.rglob("MANIFEST-*"))
     assert (storage.stat().st_mode & 0o777, own.home.ray_temp.stat().st_mode & 0o777) == (0o700, 0o700)
-    # What Ray's dashboard writes to the temporary folder is where `down` removes it.
-    dashboards = [pid for pid in processes_of(own.home) if "dashboard" in Path(f"/proc/{pid}/cmdline").read_text()]
-    assert dashboards
-    for pid in dashboards:
+    # What Ray's processes write to the temporary folder is where `down` removes it. Those that retitle themselves have
+    # overwritten the environment that they were started with; these two do not.
+    servers = {name: pid for pid in processes_of(own.home) if (name := program(pid)) in ("gcs_server", "raylet")}
+    assert servers.keys() == {"gcs_server", "raylet"}
+    for pid in servers.values():
         environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
         assert f"TMPDIR={own.home.ray_temp}" in environment
         assert f"RAY_gcs_storage_path={storage}" in environment
