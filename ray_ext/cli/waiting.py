@@ -23,6 +23,11 @@ class Waiting:
         self._status = status
         self._last = ""
 
+    @property
+    def has_told(self) -> bool:
+        """Whether anything has been waited for."""
+        return bool(self._last)
+
     def tell(self, what: str) -> None:
         """From now on it is this."""
         if what == self._last:

@@ -24,8 +24,8 @@ _SOON_S = 30.0
 def end_runtime(home: Home, on_phase: Callable[[str], None] = lambda _: None) -> bool:
     """End what ``ray-ext up`` started with this home, and only that; False where there was nothing.
 
-    ``on_phase`` is told what is being waited for. Raises RuntimeConflict for an embedded runtime, and
-    RuntimeUnreachable where actors are left in a cluster that does not answer.
+    ``on_phase`` is told what is being waited for, which goes on without this process. Raises RuntimeConflict for an
+    embedded runtime, and RuntimeUnreachable where actors are left in a cluster that does not answer.
     """
     was_up = _end_keeper(home, on_phase)
     if not home.run.is_dir():
@@ -54,13 +54,14 @@ def _end_keeper(home: Home, on_phase: Callable[[str], None]) -> bool:
     while lock.is_held_elsewhere():
         found = _keepers(home, read_record(home))
         for pid in found - told:
-            on_phase("the extensions and Ray to end")
+            # In this order: who is told that it is ending, and leaves, must be able to rely on it.
             _signal(pid, signal.SIGTERM)
+            on_phase("the extensions and Ray to end")
         told |= found
         if told and time.monotonic() > enforce:
-            on_phase("the keeper, which is being killed: it did not end by itself")
             for pid in found:
                 _signal(pid, signal.SIGKILL)
+            on_phase("the keeper, which is being killed: it did not end by itself")
             enforce = time.monotonic() + _SOON_S
         if not told and time.monotonic() > give_up:
             raise RuntimeConflict(

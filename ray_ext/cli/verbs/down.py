@@ -20,12 +20,11 @@ def command() -> None:
     from ray_ext.home import Home
 
     home = Home.default()
-    try:
-        with waiting() as waits:
+    with waiting() as waits:
+        try:
             was_up = end_runtime(home, waits.tell)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "Interrupted: the runtime goes on ending by itself. Whether anything is left: ray-ext down"
-        ) from None
+        except KeyboardInterrupt:
+            state = "the runtime goes on ending by itself" if waits.has_told else "perhaps before it was asked to end"
+            raise Interrupted(f"Interrupted: {state}. Whether anything is left: ray-ext down") from None
     note("The runtime is down." if was_up else "No runtime is up.")
     answer("down", {"was_up": was_up, "home": str(home.root)})
