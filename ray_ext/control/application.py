@@ -114,7 +114,8 @@ class _TokenCheck:
             return
         error = Unauthorised(
             "the request carries no bearer token, or a wrong one",
-            fix="send Authorization: Bearer TOKEN; the token is in run/control-token of the runtime's state home",
+            fix="send Authorization: Bearer TOKEN (ray-ext does where RAY_EXT_TOKEN_FILE names the file); the token "
+            "is in run/control-token of the runtime's state home",
         )
         await problem_response(error)(scope, receive, send)
 

@@ -17,22 +17,7 @@ from ray_ext.control.requests import make_command, new_operation
 from ray_ext.control.views import News, OperationView
 from ray_ext.errors import OperationCancelled, OperationConflict, RayExtError
 from tests.cluster.conftest import MakeExtension
-
-#: Loads when somebody says so.
-PATIENT = """
-import asyncio
-from ray_ext import Extension, exported
-
-class Probe(Extension):
-    async def on_load(self):
-        (self.data_dir / "started").touch()
-        while not (self.data_dir / "go").exists():
-            await asyncio.sleep(0.02)
-
-    @exported
-    async def echo(self, value):
-        return value
-"""
+from tests.patient_extension import PATIENT
 
 
 def _until(is_so: Callable[[], bool], limit_s: float = 60.0) -> None:

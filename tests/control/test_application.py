@@ -17,24 +17,7 @@ from ray_ext.control.requests import new_operation
 from ray_ext.control.staging import KEPT_S, PACKAGE_LIMIT
 from tests.control.conftest import Api, PackExtension, Reply, eventually
 from tests.control.watching import Watch
-
-#: Loads when somebody says so.
-PATIENT = """
-import asyncio
-
-from ray_ext import Extension, exported
-
-
-class Probe(Extension):
-    async def on_load(self):
-        (self.data_dir / "started").touch()
-        while not (self.data_dir / "go").exists():
-            await asyncio.sleep(0.02)
-
-    @exported
-    async def echo(self, value):
-        return value
-"""
+from tests.patient_extension import PATIENT
 
 
 def _problem(reply: Reply, status: int, code: str) -> Any:

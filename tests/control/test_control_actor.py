@@ -17,22 +17,7 @@ from ray_ext.control.socket_file import bind_socket, socket_path
 from ray_ext.home import Home
 from tests.control.conftest import Api, PackExtension
 from tests.control.watching import Watch, until, write_wheel
-
-#: Loads when somebody says so.
-PATIENT = """
-import asyncio
-from ray_ext import Extension, exported
-
-class Probe(Extension):
-    async def on_load(self):
-        (self.data_dir / "started").touch()
-        while not (self.data_dir / "go").exists():
-            await asyncio.sleep(0.02)
-
-    @exported
-    async def echo(self, value):
-        return value
-"""
+from tests.patient_extension import PATIENT
 
 
 class _Install:
